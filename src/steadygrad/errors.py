@@ -1,0 +1,13 @@
+"""The exceptions a user of SteadyGrad can meet. Each message states the rule, what was received and the likely fix."""
+
+
+class SteadyGradError(Exception):
+    """Base of every error raised on purpose by SteadyGrad."""
+
+
+class InputError(SteadyGradError, ValueError):
+    """An argument, option or script that cannot be used as given."""
+
+
+class StoreError(SteadyGradError):
+    """A run folder that cannot be read or written: missing, corrupted, or from another version."""
