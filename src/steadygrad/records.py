@@ -43,6 +43,9 @@ SITE_STATS = (
     "signal_first",  # the same for the first call in the step (reused modules: the earliest time step)
     "signal_last",  # the same for the last call
     "calls",  # how often the site ran in this forward
+    "channel_samples",  # BatchNorm in training: values averaged per channel
+    "stat_shift",  # BatchNorm: |batch mean - running mean| in running standard deviations, median over channels
+    "stat_scale",  # BatchNorm: |log(batch variance / running variance)|, median over channels
 )
 
 

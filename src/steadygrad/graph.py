@@ -1,0 +1,133 @@
+"""Facts read from the autograd graph of one loss: its depth, its shortcuts, and what the loss was fed.
+
+The graph is only walked, never changed. It tells what no list of modules can: functional calls, residual additions,
+weights used many times, parameters the loss does not depend on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+#: Graphs beyond this are walked in part; the fact says so.
+NODE_LIMIT = 50_000
+
+_WEIGHT_OPS = ("Addmm", "Mm", "Bmm", "Addmv", "Mv", "Convolution", "Linear", "Baddbmm", "MkldnnRnn", "CudnnRnn", "Bilinear")
+_NORM_OPS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm")
+
+
+@dataclass
+class GraphFacts:
+    """What one walk found. Distances count weight operations (matrix products, convolutions) from the loss."""
+
+    nodes: int = 0
+    truncated: bool = False
+    ops: Counter[str] = field(default_factory=Counter)
+    chain: list[str] = field(default_factory=list)  # operation names from the loss inwards, until it branches
+    leaves: dict[int, Tensor] = field(default_factory=dict)  # id -> leaf tensor that requires grad
+    shortest: dict[int, int] = field(default_factory=dict)  # leaf id -> fewest weight operations to the loss
+    longest: dict[int, int] = field(default_factory=dict)
+    uses: Counter[int] = field(default_factory=Counter)  # leaf id -> operations that read it
+    norms: int = 0
+    outermost: dict[str, Any] = field(default_factory=dict)  # of each kind of operation, the node nearest to the loss
+    innermost: dict[str, Any] = field(default_factory=dict)  # ... and the one furthest from it
+
+
+def op_name(node: Any) -> str:
+    """``AddmmBackward0`` -> ``Addmm``."""
+    return str(node.name()).split("Backward")[0]
+
+
+def walk(roots: Iterable[Tensor]) -> GraphFacts:
+    """Walk the graph behind the given tensors."""
+    facts = GraphFacts()
+    starts = [t.grad_fn for t in roots if t.grad_fn is not None]
+    order, inner = _topological(starts, facts)
+    _distances(starts, order, inner, facts)
+    facts.chain = _chain(starts)
+    return facts
+
+
+def _topological(starts: list[Any], facts: GraphFacts) -> tuple[list[Any], dict[Any, list[Any]]]:
+    """Nodes from the loss inwards, each after all that read it; and each node's inner neighbours."""
+    inner: dict[Any, list[Any]] = {}
+    readers: Counter[Any] = Counter()
+    queue = deque(starts)
+    seen = set(starts)
+    while queue:
+        node = queue.popleft()
+        inner[node] = [n for n, _ in node.next_functions if n is not None]
+        for following in inner[node]:
+            readers[following] += 1
+            if following not in seen:
+                if len(seen) >= NODE_LIMIT:
+                    facts.truncated = True
+                    continue
+                seen.add(following)
+                queue.append(following)
+    order, ready = [], deque(n for n in dict.fromkeys(starts) if not readers[n])
+    while ready:
+        node = ready.popleft()
+        order.append(node)
+        for following in inner.get(node, ()):
+            readers[following] -= 1
+            if readers[following] == 0 and following in inner:
+                ready.append(following)
+    facts.nodes = len(seen)
+    return order, inner
+
+
+def _distances(starts: list[Any], order: list[Any], inner: dict[Any, list[Any]], facts: GraphFacts) -> None:
+    near: dict[Any, int] = dict.fromkeys(starts, 0)
+    far: dict[Any, int] = dict.fromkeys(starts, 0)
+    for node in order:
+        name = op_name(node)
+        facts.ops[name] += 1
+        facts.outermost.setdefault(name, node)
+        facts.innermost[name] = node
+        facts.norms += any(norm in name for norm in _NORM_OPS)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            facts.leaves[id(variable)] = variable
+            facts.shortest[id(variable)] = near[node]
+            facts.longest[id(variable)] = far[node]
+        step = int(name.startswith(_WEIGHT_OPS))
+        for following in inner.get(node, ()):
+            near[following] = min(near.get(following, 1 << 30), near[node] + step)
+            far[following] = max(far.get(following, 0), far[node] + step)
+            leaf = getattr(following, "variable", None)
+            if leaf is not None:
+                facts.uses[id(leaf)] += 1
+
+
+def _chain(starts: list[Any], limit: int = 8) -> list[str]:
+    names: list[str] = []
+    node = starts[0] if starts else None
+    while node is not None and len(names) < limit:
+        names.append(op_name(node))
+        following = [n for n, _ in node.next_functions if n is not None and getattr(n, "variable", None) is None]
+        node = following[0] if len(following) == 1 else None
+    return names
+
+
+def saved(node: Any, attribute: str) -> Any:
+    """A tensor that an operation saved for its backward; None where it is gone or was changed in place since."""
+    try:
+        return getattr(node, attribute)
+    except (RuntimeError, AttributeError):
+        return None
+
+
+def data_inputs(facts: GraphFacts) -> list[Tensor]:
+    """Tensors that enter the first products as plain data, for scripts whose inputs pass through no module."""
+    found = []
+    for name, attribute in (("Mm", "_saved_self"), ("Addmm", "_saved_mat1"), ("Mv", "_saved_self")):
+        node = facts.innermost.get(name)
+        value = saved(node, attribute) if node is not None else None
+        if isinstance(value, Tensor) and not value.requires_grad:
+            found.append(value)
+    return found

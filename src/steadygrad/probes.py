@@ -1,0 +1,288 @@
+"""What sampled steps see inside the model: scale, dead and saturated units, and the backward signal, site by site.
+
+Shapes legend: S = calls recorded in one step, M = sites.
+
+Outputs are kept by reference until the forward ends and then measured together (see :mod:`steadygrad.stats`); the
+backward signal is read by tensor hooks, because full backward hooks on modules break in-place activations. Nothing is
+written to any tensor of the script, and no random number is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from steadygrad import stats
+from steadygrad.naming import ACTIVATION_TYPES, Registry
+from steadygrad.records import SITE_STATS, Vector
+
+#: References kept beyond what autograd keeps anyway; more than this is measured at once and let go.
+DEFERRED_BYTES = 64 << 20
+#: |input| beyond which the slope is under 3% of its maximum.
+FLAT_TAIL = {"sigmoid": 5.0, "tanh": 2.5}
+_RELU_LIKE = frozenset({"relu"})
+
+FUNCTIONS: dict[Any, str] = {
+    F.relu: "relu", F.relu_: "relu", torch.relu: "relu", torch.relu_: "relu", Tensor.relu: "relu", Tensor.relu_: "relu",
+    F.relu6: "relu", F.leaky_relu: "leaky_relu", F.elu: "elu", F.selu: "selu", F.gelu: "gelu", F.silu: "silu",
+    F.softplus: "softplus", F.sigmoid: "sigmoid", torch.sigmoid: "sigmoid", Tensor.sigmoid: "sigmoid",
+    Tensor.sigmoid_: "sigmoid", F.tanh: "tanh", torch.tanh: "tanh", Tensor.tanh: "tanh", Tensor.tanh_: "tanh",
+}  # fmt: skip
+
+
+class RecurrentCall:
+    """One call of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, kept until its gradient is known."""
+
+    def __init__(self, site: int, module: nn.RNNBase, args: tuple[Any, ...], out: Any, call: Call):
+        self.site, self.module, self.args, self.call = site, module, args, call
+        self.output = out[0] if isinstance(out, tuple) else None
+        self.hidden_grad: Tensor | None = None
+        hidden = first_tensor(out[1]) if isinstance(out, tuple) else None
+        if hidden is not None and hidden.requires_grad:
+            hidden.register_hook(self._keep_hidden)
+
+    def _keep_hidden(self, grad: Tensor) -> None:
+        self.hidden_grad = grad.detach()
+
+
+@torch.no_grad()
+def batchnorm_numbers(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> dict[str, float]:
+    """Samples per channel, and how far the running statistics are from the batch's (in running standard deviations)."""
+    found = {"channel_samples": float(x.numel() / max(1, x.shape[1])) if x.dim() > 1 else 1.0}
+    mean, var = module.running_mean, module.running_var
+    if mean is None or var is None or x.dim() < 2 or x.numel() <= x.shape[1]:
+        return found
+    dims = [d for d in range(x.dim()) if d != 1]
+    batch_var, batch_mean = torch.var_mean(x.detach().float(), dims, correction=0)
+    shift = ((batch_mean - mean).abs() / (var + module.eps).sqrt()).median()
+    scale = (batch_var + module.eps).div(var + module.eps).log().abs().median()
+    return found | {"stat_shift": float(shift), "stat_scale": float(scale)}
+
+
+class Call:
+    """One call of a site: its input and output while they last, then their numbers."""
+
+    __slots__ = ("after", "before", "before_version", "grad", "kind", "module", "moments", "numel", "out", "seen",
+                 "site", "version")  # fmt: skip
+
+    def __init__(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor):
+        self.site, self.kind, self.module = site, kind, module
+        self.before, self.out = before, out
+        self.before_version = before._version if before is not None and not before.is_inference() else 0
+        self.version = 0 if out.is_inference() else out._version
+        self.numel = out.numel()
+        self.seen: dict[str, float] = {}
+        self.grad: Tensor | None = None
+
+
+class Probe:
+    """Records one step's calls; :meth:`measure` turns them into one M-vector per statistic."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._calls: list[Call] = []
+        self._unmeasured: list[Call] = []
+        self._with_grad: list[Call] = []
+        self._bytes = 0
+        self._stack: list[nn.Module] = []
+        self._functions: dict[tuple[int, str], int] = {}
+        self.running = False
+        self.batchnorms: list[tuple[int, dict[str, float]]] = []
+        self.recurrent: list[RecurrentCall] = []
+
+    @contextlib.contextmanager
+    def observing(self) -> Iterator[None]:
+        """While the model's forward runs."""
+        self.running = True
+        try:
+            with FunctionWatch(self):
+                yield
+        finally:
+            self.running = False
+
+    def enter(self, module: nn.Module) -> None:
+        """A module inside the model is about to run."""
+        self._stack.append(module)
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        """It ran: remember its first tensor output."""
+        self._stack.pop()
+        tensor = first_tensor(out)
+        if tensor is None or not tensor.is_floating_point() or (self._calls and self._calls[-1].out is tensor):
+            return
+        index = self._registry.site(module)
+        info = self._registry.sites[index]
+        before = first_tensor(args)
+        call = self._record(index, info.activation or info.kind, module, before, tensor)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and before is not None:
+            self.batchnorms.append((index, batchnorm_numbers(module, before)))
+        elif isinstance(module, nn.RNNBase) and before is not None:
+            self.recurrent.append(RecurrentCall(index, module, args, out, call))
+
+    def abandon(self) -> None:
+        """The module raised: forget that it was entered."""
+        self._stack.pop()
+
+    def function(self, name: str, before: Any, out: Any) -> None:
+        """A functional activation ran inside the innermost module."""
+        module = self._stack[-1] if self._stack else None
+        if module is None or type(module).__name__ in ACTIVATION_TYPES or not isinstance(out, Tensor):
+            return
+        key = (id(module), name)
+        count = self._functions[key] = self._functions.get(key, -1) + 1
+        label = name if count == 0 else f"{name}#{min(count, 63)}"
+        index = self._registry.site(module, label)
+        self._record(index, name, module, before if isinstance(before, Tensor) else None, out)
+
+    def _record(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor) -> Call:
+        call = Call(site, kind, module, before, out)
+        self._calls.append(call)
+        self._unmeasured.append(call)
+        if out.requires_grad:
+            out.register_hook(_keeper(call, self))
+        self._bytes += out.numel() * out.element_size()
+        if self._bytes > DEFERRED_BYTES:
+            self.measure_outputs()
+        return call
+
+    def measure_outputs(self) -> None:
+        """Measure the outputs kept so far and let them go."""
+        calls, self._unmeasured, self._bytes = self._unmeasured, [], 0
+        fresh = [c for c in calls if c.out.is_inference() or c.out._version == c.version]
+        rows = stats.moments([c.out for c in fresh])
+        rms_of: dict[int, Tensor] = {}
+        for call, row in zip(fresh, rows, strict=True):
+            call.moments = row
+            rms_of[id(call.out)] = row[1] / math.sqrt(max(1, call.numel))
+        inputs = [c for c in fresh if c.before is not None and c.before.is_floating_point()]
+        unknown = [c.before for c in inputs if c.before is not None and id(c.before) not in rms_of]
+        for tensor, row in zip(unknown, stats.moments(unknown), strict=True):
+            rms_of[id(tensor)] = row[1] / math.sqrt(max(1, tensor.numel()))
+        host = rows.tolist()
+        before_rms = dict(zip(rms_of, torch.stack(list(rms_of.values())).tolist(), strict=True)) if rms_of else {}
+        for call, (_, l2, total, peak, zeros) in zip(fresh, host, strict=True):
+            n = max(1, call.numel)
+            call.seen = {"out_rms": l2 / math.sqrt(n), "out_mean": total / n, "out_max": peak, "out_zeros": zeros / n}
+            if call.before is not None and id(call.before) in before_rms:
+                call.seen["in_rms"] = before_rms[id(call.before)]
+        self._measure_units(fresh)
+        for call in calls:
+            call.before = None
+            call.out = _EMPTY
+
+    @torch.no_grad()
+    def _measure_units(self, calls: list[Call]) -> None:
+        dead, flat = [], []
+        for call in calls:
+            if call.kind in _RELU_LIKE and call.out.dim() >= 2 and call.numel:
+                unit = 1 if call.out.dim() >= 4 else -1
+                others = [d for d in range(call.out.dim()) if d != unit % call.out.dim()]
+                dead.append((call, (call.out.detach().amax(others) <= 0).float().mean()))
+            elif call.kind in FLAT_TAIL and call.before is not None and call.before._version == call.before_version:
+                flat.append((call, (call.before.detach().abs() > FLAT_TAIL[call.kind]).float().mean()))
+        for key, found in (("dead_units", dead), ("saturated", flat)):
+            if found:
+                values = torch.stack([value.to(found[0][1].device) for _, value in found]).tolist()
+                for (call, _), value in zip(found, values, strict=True):
+                    call.seen[key] = value
+
+    def keep_grad(self, call: Call, grad: Tensor) -> None:
+        """Called by the tensor hook: small gradients are measured together later, large ones at once."""
+        self._bytes += grad.numel() * grad.element_size()
+        call.grad = grad.detach()
+        self._with_grad.append(call)
+        if self._bytes > DEFERRED_BYTES:
+            self._measure_grads()
+
+    def _measure_grads(self) -> None:
+        calls, self._with_grad, self._bytes = self._with_grad, [], 0
+        grads = [c.grad for c in calls if c.grad is not None]
+        for call, grad, norm in zip(calls, grads, stats.moments(grads)[:, 1].tolist(), strict=True):
+            call.seen["signal"] = norm / math.sqrt(max(1, grad.numel()))
+            if call.kind != "recurrent":
+                call.grad = None
+
+    def measure(self) -> dict[str, Vector]:
+        """One M-vector per statistic over all calls of each site; NaN where it was not measured."""
+        self.measure_outputs()
+        self._measure_grads()
+        vectors = {key: np.full(len(self._registry.sites), np.nan, dtype=np.float32) for key in SITE_STATS}
+        by_site: dict[int, list[Call]] = {}
+        for call in self._calls:
+            by_site.setdefault(call.site, []).append(call)
+        for site, calls in by_site.items():
+            vectors["calls"][site] = len(calls)
+            for key, combine in _COMBINE.items():
+                values = [c.seen[key] for c in calls if key in c.seen]
+                if values:
+                    vectors[key][site] = combine(values)
+            signals = [c.seen["signal"] for c in calls if "signal" in c.seen]
+            if signals:
+                vectors["signal_first"][site], vectors["signal_last"][site] = signals[0], signals[-1]
+        for site, numbers in self.batchnorms:
+            for key, value in numbers.items():
+                vectors[key][site] = value
+        return vectors
+
+
+def _rms(values: list[float]) -> float:
+    return math.sqrt(sum(v * v for v in values) / len(values))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+_COMBINE: dict[str, Callable[[list[float]], float]] = {
+    "out_rms": _rms, "in_rms": _rms, "signal": _rms, "out_mean": _mean, "out_zeros": _mean, "out_max": max,
+    "dead_units": min, "saturated": _mean,
+}  # fmt: skip
+_EMPTY = torch.empty(0)
+
+
+def _keeper(call: Call, probe: Probe) -> Callable[[Tensor], None]:
+    def keep(grad: Tensor) -> None:
+        probe.keep_grad(call, grad)
+
+    return keep
+
+
+class FunctionWatch(TorchFunctionMode):
+    """Sees functional activations (``F.relu``, ``x.tanh()``) while the model runs on a sampled step."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__()
+        self._probe = probe
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = FUNCTIONS.get(func)
+        if name is not None:
+            before = args[0] if args else None
+            inplace = isinstance(before, Tensor) and out is before
+            self._probe.function(name, None if inplace else before, out)
+        return out
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in a (possibly nested) argument or output."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict):
+        value = list(value.values())
+    elif hasattr(value, "__dataclass_fields__"):
+        value = list(vars(value).values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            found = first_tensor(item)
+            if found is not None:
+                return found
+    return None
