@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Attachment:
         self._owner = (os.getpid(), threading.get_ident())
         self._inside = False
         self._in_backward = False
+        self.seconds = 0.0
 
     # -- safety -------------------------------------------------------------------------------------------------
 
@@ -51,13 +53,17 @@ class Attachment:
         """Only the process and thread that attached is observed: data-loader workers inherit our hooks by fork."""
         return self._live and (os.getpid(), threading.get_ident()) == self._owner
 
-    def _call(self, observe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, observe: Callable[..., Any], *args: Any) -> Any:
+        """Run our own code: timed, and never the script's problem."""
+        started = perf_counter()
         try:
-            return observe(*args, **kwargs)
+            return observe(*args)
         except Exception as error:
             self._live = False
             self._on_error(error)
             return None
+        finally:
+            self.seconds += perf_counter() - started
 
     # -- installation -------------------------------------------------------------------------------------------
 
@@ -77,6 +83,11 @@ class Attachment:
         self._patch(torch, "compile", self._compile)
         self._patch(nn.Module, "compile", self._compile)
         self._traced += [self._patch(F, name, self._loss(name)) for name in LOSSES]
+
+    def finish(self) -> None:
+        """The script ended: close what is still open."""
+        if self._here():
+            self._call(self.monitor.finish)
 
     def remove(self) -> None:
         """Take every hook away again."""

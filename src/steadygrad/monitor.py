@@ -68,11 +68,20 @@ class Stream:
     rows: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     steps: int = 0
     spread: Spread = field(default_factory=Spread)
-    before: stats.Snapshot | None = None
-    weight_norm: Tensor | None = None
+    weights: Weights | None = None
     #: The parameter with the largest gradient of the last step, while it is to be seen whether it gets cleared.
     uncleared: weakref.ref[Tensor] | None = None
     functional: list[tuple[weakref.ref[Tensor], Tensor]] = field(default_factory=list)
+
+
+@dataclass
+class Weights:
+    """Parameters as they were before an update, on sampled steps."""
+
+    parameters: list[Tensor]
+    rows: np.ndarray[Any, Any]
+    before: stats.Snapshot
+    norms: Tensor
 
 
 @dataclass
@@ -133,6 +142,7 @@ class Monitor:
         self._backwards_without_step = 0
         self._manual: Stream | None = None
         self._traced = 0
+        self._autocast = ""
         self.probe: Probe | None = None
         self._begin_iteration()
 
@@ -172,7 +182,14 @@ class Monitor:
             return None
         if self.probe is None:
             self.probe = Probe(self.registry)
+        self._note_autocast()
         return self.probe
+
+    def _note_autocast(self) -> None:
+        for device in ("cpu", "cuda") if not self._autocast else ():
+            if torch.is_autocast_enabled(device):
+                self._autocast = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+                self._sink.fact(Fact("half-precision", self._iteration, {"dtype": self._autocast}))
 
     def compiling(self, target: Any, frame: FrameType | None) -> None:
         """``torch.compile`` was called: from now on only parameters are observed."""
@@ -366,8 +383,8 @@ class Monitor:
 
     def _remember_weights(self, stream: Stream) -> None:
         parameters = self._parameters_of(stream)
-        stream.before = stats.snapshot(parameters)
-        stream.weight_norm = stats.moments(parameters)[:, 1]
+        norms = stats.moments(parameters)[:, 1]
+        stream.weights = Weights(parameters, stream.rows, stats.snapshot(parameters), norms)
 
     def _close_if_complete(self, stream: Stream) -> None:
         """An iteration ends when every optimizer of the previous one has stepped again."""
@@ -571,17 +588,18 @@ class Monitor:
         put("grad_std", rows, np.sqrt(np.maximum(0.0, l2**2 / counts - mean**2)))
         put("grad_max", rows, peak)
         put("grad_zeros", rows, zeros / counts)
-        if stream.before is not None and stream.weight_norm is not None:
-            moved = stats.change(stream.before, self._parameters_of(stream))
-            put("weight_norm", stream.rows, stream.weight_norm.cpu().numpy())
-            put("update_norm", stream.rows, moved.cpu().numpy())
-            stream.before = stream.weight_norm = None
+        weights, stream.weights = stream.weights, None
+        if weights is not None:
+            put("weight_norm", weights.rows, weights.norms.cpu().numpy())
+            put("update_norm", weights.rows, stats.change(weights.before, weights.parameters).cpu().numpy())
         return vectors
 
     def _batch(self) -> dict[str, float]:
         pending = self._pending
         found: dict[str, float] = {}
         inputs = [first_tensor(args) for args in pending.roots] or list(pending.data)
+        if inputs and inputs[0] is not None and inputs[0].dim() > 0:
+            found["batch_size"] = float(inputs[0].shape[0])
         for tensor in inputs:
             found |= {k: v for k, v in batch.describe("input", tensor).items() if k not in found}
         for call in pending.loss_calls:
@@ -604,10 +622,24 @@ class Monitor:
         if not self._trace or self._traced >= 2:
             return
         self._traced += 1
+        self._note_bad_batch()
         from steadygrad.origin import find_origin
 
         data = find_origin(what, self._pending.frame, self._pending.rng, self.registry)
         self._sink.fact(Fact("origin", self._iteration, data))
+
+
+    def _note_bad_batch(self) -> None:
+        """Data that is itself not finite needs no replay to be blamed."""
+        given = [("input", first_tensor(args)) for args in self._pending.roots]
+        given += [("target", call.target) for call in self._pending.loss_calls]
+        given += [("input", tensor) for tensor in self._pending.data]
+        for what, tensor in given:
+            found = batch.describe(what, tensor) if tensor is not None and not tensor.requires_grad else {}
+            if found.get(f"{what}_nonfinite"):
+                count = int(found[f"{what}_nonfinite"])
+                self._sink.fact(Fact("bad-batch", self._iteration, {"what": f"{count} values of the {what}"}))
+                return
 
 
 def _is_cleared(parameter: Tensor | None) -> bool:

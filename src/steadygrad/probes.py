@@ -56,7 +56,10 @@ class RecurrentCall:
 @torch.no_grad()
 def batchnorm_numbers(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> dict[str, float]:
     """Samples per channel, and how far the running statistics are from the batch's (in running standard deviations)."""
-    found = {"channel_samples": float(x.numel() / max(1, x.shape[1])) if x.dim() > 1 else 1.0}
+    found = {
+        "channel_samples": float(x.numel() / max(1, x.shape[1])) if x.dim() > 1 else 1.0,
+        "batch_rows": float(x.shape[0]),
+    }
     mean, var = module.running_mean, module.running_var
     if mean is None or var is None or x.dim() < 2 or x.numel() <= x.shape[1]:
         return found
@@ -205,8 +208,8 @@ class Probe:
     def _measure_grads(self) -> None:
         calls, self._with_grad, self._bytes = self._with_grad, [], 0
         grads = [c.grad for c in calls if c.grad is not None]
-        for call, grad, norm in zip(calls, grads, stats.moments(grads)[:, 1].tolist(), strict=True):
-            call.seen["signal"] = norm / math.sqrt(max(1, grad.numel()))
+        for call, norm in zip(calls, stats.moments(grads)[:, 1].tolist(), strict=True):
+            call.seen["signal"] = norm
             if call.kind != "recurrent":
                 call.grad = None
 

@@ -39,11 +39,12 @@ SITE_STATS = (
     "dead_units",  # share of units that are zero for every sample of the batch
     "saturated",  # share of inputs in the flat tails (sigmoid, tanh, gates); NaN elsewhere
     "in_rms",  # root mean square of the input
-    "signal",  # root mean square of dL/d(output), the backward signal
+    "signal",  # L2 norm of dL/d(output), the backward signal
     "signal_first",  # the same for the first call in the step (reused modules: the earliest time step)
     "signal_last",  # the same for the last call
     "calls",  # how often the site ran in this forward
     "channel_samples",  # BatchNorm in training: values averaged per channel
+    "batch_rows",  # BatchNorm in training: size of the batch dimension
     "stat_shift",  # BatchNorm: |batch mean - running mean| in running standard deviations, median over channels
     "stat_scale",  # BatchNorm: |log(batch variance / running variance)|, median over channels
 )

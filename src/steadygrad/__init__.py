@@ -1,0 +1,39 @@
+"""SteadyGrad keeps neural-network training stable: watch any PyTorch script, name what is wrong, where and why.
+
+>>> import steadygrad
+>>> steadygrad.__version__
+'0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steadygrad.errors import InputError, SteadyGradError, StoreError
+    from steadygrad.store import Run
+    from steadygrad.watching import Watch, watch
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Run", "SteadyGradError", "StoreError", "Watch", "__version__", "watch"]
+
+_HOME = {
+    "InputError": "steadygrad.errors",
+    "Run": "steadygrad.store",
+    "SteadyGradError": "steadygrad.errors",
+    "StoreError": "steadygrad.errors",
+    "Watch": "steadygrad.watching",
+    "watch": "steadygrad.watching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that reading a stored run needs no torch."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'steadygrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+def advise(history, diagnosis): return diagnosis

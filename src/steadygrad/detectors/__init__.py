@@ -1,0 +1,53 @@
+"""Symptoms: what is observably wrong in a run. One module per family; each rule says when it stays silent.
+
+A detector looks at a :class:`~steadygrad.view.View` of the whole run so far and yields symptoms. It holds no state, so
+the live answer and the answer replayed from a stored run are the same by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from steadygrad.detectors import activations, batchnorm, clipping, gradients, losses, nonfinite, updates
+from steadygrad.detectors.base import Detector
+from steadygrad.history import History
+from steadygrad.records import NotRun, Symptom
+from steadygrad.view import View
+
+DETECTORS: tuple[Detector, ...] = (
+    nonfinite.NON_FINITE,
+    gradients.EXPLODING,
+    gradients.VANISHING,
+    gradients.ZERO,
+    losses.SPIKE,
+    losses.DIVERGING,
+    losses.STALLED,
+    losses.OSCILLATING,
+    activations.DEAD,
+    activations.SATURATED,
+    activations.DRIFT,
+    updates.OVERSIZED,
+    updates.UNDERSIZED,
+    batchnorm.UNRELIABLE,
+    clipping.INEFFECTIVE,
+)
+
+
+def detect(history: History) -> list[Symptom]:
+    """All symptoms of a run so far, critical ones first, then by first step."""
+    return sorted(_find(View(history)), key=lambda s: (s.severity != "critical", s.first_step, s.code, s.location))
+
+
+def _find(view: View) -> Iterator[Symptom]:
+    for detector in DETECTORS:
+        if view.history.steps and detector.missing(view) is None:
+            yield from detector.find(view)
+
+
+def checks_not_run(view: View) -> list[NotRun]:
+    """Checks that could not be made on this run, and why."""
+    missing = ((d.code, d.missing(view)) for d in DETECTORS)
+    return [NotRun(code, why) for code, why in missing if why is not None]
+
+
+__all__ = ["DETECTORS", "Detector", "checks_not_run", "detect"]

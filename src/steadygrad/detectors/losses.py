@@ -1,0 +1,149 @@
+"""What the loss curve shows: spikes, divergence, stalling, oscillation. All relative to the curve's own scatter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from steadygrad.detectors.base import Detector, at_least
+from steadygrad.history import Spike, StreamHistory
+from steadygrad.records import Symptom
+from steadygrad.view import LossShape, View
+
+MIN_STEPS = 30
+
+
+def _needs_loss(view: View) -> str | None:
+    if view.loss is None:
+        return "no loss was seen (backward was not called on a scalar)"
+    return at_least(MIN_STEPS)(view)
+
+
+def _not_adversarial(view: View) -> str | None:
+    if view.interleaved:
+        return "optimizers take turns (adversarial or multi-part training): such losses need not fall"
+    return _needs_loss(view)
+
+
+# -- spikes -------------------------------------------------------------------------------------------------------
+
+
+def _spikes(view: View) -> Iterator[Symptom]:
+    """Silent on noisy but stationary losses: a spike must stand out from every other value, and be rare."""
+    for stream in view.streams:
+        shape = view.losses.get(stream.index)
+        if shape is None or stream.spike_count > max(3, 0.02 * stream.steps):
+            continue
+        chosen = [s for s in stream.spikes if is_outlier(s, stream, shape)]
+        if not chosen:
+            continue
+        worst = max(chosen, key=lambda s: s.loss - s.centre)
+        times = worst.loss / worst.centre if worst.centre > 0 else math.inf
+        message = f"the loss jumped to {worst.loss:.4g} at step {worst.step}, from about {worst.centre:.4g}"
+        evidence = {"loss": worst.loss, "usual": worst.centre, "deviation": worst.deviation, "times": times}
+        yield Symptom("loss-spike", "warning", "", chosen[0].step, chosen[-1].step, evidence, message, len(chosen))
+
+
+def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
+    """Far above the recent spread, well above the level, and above nearly everything since the start."""
+    jump = spike.loss - spike.centre
+    rows = [high for step, _, _, high in stream.loss.rows() if step > spike.step or step < spike.step - 1]
+    others = np.array(rows) if rows else np.array([spike.centre])
+    usual = np.percentile(others, 98) if len(others) > 20 else others.max()
+    spread = np.percentile(others, 95) - np.percentile(others, 5)
+    return bool(
+        jump > 15 * spike.deviation
+        and jump > 0.7 * abs(spike.centre)
+        and spike.loss > 1.3 * usual
+        and jump > 1.5 * spread
+        and spike.step > stream.first_step + 10
+        and spike.step < stream.last_step - 1
+    )
+
+
+# -- divergence ---------------------------------------------------------------------------------------------------
+
+
+def _diverging(view: View) -> Iterator[Symptom]:
+    """Silent on warm-up bumps and signed losses; the loss must end well above both its start and its best."""
+    for stream in view.streams:
+        shape = view.losses.get(stream.index)
+        if shape is None or shape.lowest < 0:
+            continue
+        scale = max(abs(shape.start), 1e-12)
+        rise = shape.end - max(shape.start, shape.best)
+        runaway = shape.end > 3 * shape.start and rise > 4 * shape.noise
+        risen = shape.end > 1.5 * shape.start and shape.end > 2.5 * shape.best and rise > 6 * shape.noise
+        blown = shape.nonfinite > 0 and shape.worst > 10 * scale
+        if not (runaway or risen or blown):
+            continue
+        onset = rise_onset(stream, shape)
+        end = shape.worst if blown else shape.end
+        message = f"the loss rose from {shape.start:.4g} (best {shape.best:.4g}) to {end:.4g}"
+        evidence = {"start": shape.start, "best": shape.best, "end": end}
+        severity = "critical" if end > 10 * scale or blown else "warning"
+        yield Symptom("diverging-loss", severity, "", onset, stream.last_step, evidence, message)
+
+
+def rise_onset(stream: StreamHistory, shape: LossShape) -> int:
+    """First step from which the loss is above its start by more than noise and stays there."""
+    values, steps = stream.loss.values(), stream.loss.steps()
+    limit = max(shape.start, shape.best) + 3 * shape.noise
+    below = np.flatnonzero(values <= limit)
+    index = int(below[-1]) + 1 if len(below) else 0
+    return int(steps[min(index, len(steps) - 1)])
+
+
+# -- stalling -----------------------------------------------------------------------------------------------------
+
+
+def _stalled(view: View) -> Iterator[Symptom]:
+    """Silent on converged runs (they moved first), on signed losses, and when training ended non-finite."""
+    shape, stream = view.loss, view.main
+    if shape is None or stream is None or shape.lowest < 0 or shape.nonfinite or not has_stalled(shape):
+        return
+    message = (
+        f"the loss has not moved: {shape.start:.4g} at the start, {shape.end:.4g} after {shape.n} steps "
+        f"(scatter {shape.noise:.2g})"
+    )
+    evidence = {"start": shape.start, "end": shape.end, "noise": shape.noise}
+    yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
+
+
+def has_stalled(shape: LossShape) -> bool:
+    """No drop beyond scatter, and none worth the name relative to the level."""
+    error = 1.25 * shape.noise / math.sqrt(max(1.0, min(shape.n, 640) / 10))
+    drop = shape.start - min(shape.end, shape.best + shape.noise)
+    return abs(shape.start - shape.end) < max(4 * error, 0.02 * abs(shape.start)) and drop < max(
+        6 * error, 0.05 * abs(shape.start)
+    )
+
+
+# -- oscillation --------------------------------------------------------------------------------------------------
+
+
+def _oscillating(view: View) -> Iterator[Symptom]:
+    """Silent on mini-batch noise: white noise has no memory, an overshooting optimizer alternates."""
+    for stream in view.streams:
+        shape = view.losses.get(stream.index)
+        if shape is None or shape.n < 40 or shape.nonfinite:
+            continue
+        values = stream.loss.recent(128)
+        if len(values) < 24:
+            continue
+        steps = np.diff(values)
+        flips = float(np.mean(steps[1:] * steps[:-1] < 0))
+        amplitude = float(np.median(np.abs(steps))) / max(abs(float(np.median(values))), 1e-12)
+        alternates = flips > 0.85 and amplitude > 0.1
+        if alternates:
+            message = f"the loss alternates by {amplitude:.0%} of its level from step to step instead of falling"
+            evidence = {"amplitude": amplitude, "sign_changes": flips}
+            yield Symptom("oscillating-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
+
+
+SPIKE = Detector("loss-spike", _spikes, _needs_loss)
+DIVERGING = Detector("diverging-loss", _diverging, _not_adversarial)
+STALLED = Detector("stalled-loss", _stalled, _not_adversarial)
+OSCILLATING = Detector("oscillating-loss", _oscillating, _not_adversarial)

@@ -1,0 +1,71 @@
+"""Updates too large or too small for the weights they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from steadygrad.detectors.base import Detector, at_least
+from steadygrad.history import Array
+from steadygrad.records import Symptom
+from steadygrad.view import View
+
+OVERSIZED_RATIO = 0.1
+#: Weights that move by less than this share of their norm over the whole run have not learned anything.
+TOTAL_MOVE = 0.02
+
+
+def settled(view: View) -> Array:
+    """Median update ratio over the weight matrices, without the first steps."""
+    ratio, steps = view.matrix_ratio, view.sample_steps
+    ratio = ratio[steps > min(5, view.history.steps // 10)]
+    finite: Array = ratio[np.isfinite(ratio)]
+    return finite
+
+
+def _oversized(view: View) -> Iterator[Symptom]:
+    """Silent on the first steps, on zero-initialised weights (left out) and while the loss keeps falling."""
+    ratio = settled(view)
+    if len(ratio) < 2:
+        return
+    typical = float(np.median(ratio))
+    shape = view.loss
+    falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
+    if typical > OVERSIZED_RATIO and not falling:
+        message = f"each step changes the weights by {typical:.0%} of their norm; about 0.1% is usual"
+        evidence = {"update_ratio": typical}
+        severity = "critical" if typical > 1 else "warning"
+        yield Symptom("oversized-updates", severity, _largest(view), 1, view.history.steps, evidence, message)
+
+
+def _largest(view: View) -> str:
+    with np.errstate(all="ignore"):
+        medians = np.array([np.nanmedian(c) if np.isfinite(c).any() else np.nan for c in view.update_ratio.T])
+    rows = [r for r in view.matrices if np.isfinite(medians[r])]
+    if not rows:
+        return ""
+    top = max(rows, key=lambda r: medians[r])
+    others = [medians[r] for r in rows if r != top]
+    return view.parameters[top].name if others and medians[top] > 5 * np.median(others) else ""
+
+
+def total_move(view: View) -> float:
+    """Upper bound on how far the weights moved in the whole run, relative to their norm."""
+    ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
+    return float(np.mean(ratio)) * view.history.steps if len(ratio) else float("nan")
+
+
+def _undersized(view: View) -> Iterator[Symptom]:
+    """Silent at the end of a decay schedule (the whole run counts) and when the loss fell all the same."""
+    moved, shape = total_move(view), view.loss
+    if shape is None or not moved < TOTAL_MOVE or shape.relative_drop > 0.5 or view.signed_loss:
+        return
+    ratio = float(np.nanmedian(view.matrix_ratio))
+    message = f"each step changes the weights by {ratio:.1g} of their norm: {moved:.2%} at most over the whole run"
+    evidence = {"update_ratio": ratio, "total": moved}
+    yield Symptom("undersized-updates", "warning", "", 1, view.history.steps, evidence, message)
+
+
+OVERSIZED = Detector("oversized-updates", _oversized, at_least(10))
+UNDERSIZED = Detector("undersized-updates", _undersized, at_least(50))

@@ -1,0 +1,84 @@
+"""Causes: why a run went wrong, ranked, with the evidence for and against each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steadygrad.detectors import checks_not_run
+from steadygrad.diagnosis import data, initial, numerics, plumbing, stepsize, structure
+from steadygrad.diagnosis.base import Argument, CauseRule, Findings
+from steadygrad.history import History
+from steadygrad.records import Cause, Diagnosis, NotRun, Symptom
+from steadygrad.view import View
+
+CAUSES: tuple[CauseRule, ...] = (
+    initial.TOO_LARGE,
+    initial.TOO_SMALL,
+    structure.SATURATING,
+    structure.DEEP,
+    structure.RECURRENCE,
+    structure.DYING,
+    stepsize.TOO_HIGH,
+    stepsize.TOO_LOW,
+    stepsize.WARMUP,
+    stepsize.CLIP_LOW,
+    stepsize.DECAY,
+    data.UNNORMALIZED,
+    data.CORRUPT,
+    data.MISUSE,
+    numerics.UNSTABLE,
+    numerics.PRECISION,
+    plumbing.ZERO_GRAD,
+    plumbing.DETACHED,
+    plumbing.TINY_BATCH,
+)
+
+#: Below this a cause is not worth the reader's time.
+SHOWN = 0.2
+#: At this a cause makes the run unhealthy even if no symptom fired.
+CERTAIN = 0.6
+#: Runs shorter than this are not called healthy.
+ENOUGH_STEPS = 20
+
+
+def diagnose(history: History, symptoms: Sequence[Symptom]) -> Diagnosis:
+    """Rank the causes of a run's symptoms and settle the verdict."""
+    view = View(history)
+    causes = rank(Findings(view, tuple(symptoms)))
+    not_run = [*checks_not_run(view), *_observation_gaps(view)]
+    certain = [c for c in causes if c.confidence >= CERTAIN]
+    if symptoms or certain:
+        verdict = "unhealthy"
+    elif history.steps < ENOUGH_STEPS or any(n.check == "observation" for n in not_run):
+        verdict = "unknown"
+    else:
+        verdict, causes = "healthy", []
+    return Diagnosis(verdict, tuple(symptoms), tuple(causes), (), tuple(not_run))
+
+
+def rank(findings: Findings) -> list[Cause]:
+    """Argue every cause, let strong ones explain weaker ones away, and sort."""
+    made: dict[str, Argument] = {}
+    for rule in CAUSES:
+        argument = Argument(rule.code)
+        rule.argue(findings, argument)
+        made[rule.code] = argument
+    before = {code: argument.confidence for code, argument in made.items()}
+    for rule in CAUSES:
+        for other in rule.explains:
+            if before[rule.code] >= 0.5 and before[rule.code] > 0.6 * before[other] > 0:
+                made[other].doubt(0.6 * before[rule.code], f"{rule.code} would explain this as well")
+    causes = [made[rule.code].cause(rule.remedies) for rule in CAUSES]
+    return sorted((c for c in causes if c.confidence >= SHOWN), key=lambda c: -c.confidence)
+
+
+def _observation_gaps(view: View) -> list[NotRun]:
+    failed = view.history.fact("observation-failed")
+    if failed is not None:
+        return [NotRun("observation", f"our own code failed at step {failed.step}: {failed.data['error']}")]
+    if not view.streams:
+        return [NotRun("observation", "no training step was seen: no backward call and no optimizer step in this thread")]
+    return []
+
+
+__all__ = ["CAUSES", "diagnose", "rank"]

@@ -1,0 +1,166 @@
+"""What goes in: unscaled inputs, corrupt batches, and losses fed with the wrong thing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.history import Spike
+from steadygrad.view import View
+
+
+def _unnormalized(findings: Findings, argument: Argument) -> None:
+    view, batch = findings.view, findings.view.batch
+    if "input_std" not in batch or not findings.trouble:
+        return
+    first = next((s for s in view.sites if s.params), None)
+    argument.location = first.name if first is not None else ""
+    std, mean, peak = batch["input_std"], abs(batch["input_mean"]), batch["input_max"]
+    scale = math.hypot(std, mean)
+    argument.add(0.8 * ramp(scale, 5, 60), f"the inputs are of size {scale:.3g} (mean {batch['input_mean']:.3g}, max {peak:.3g}); layers expect about 1")
+    argument.add(0.6 * ramp(0.02 / max(scale, 1e-30), 1, 30), f"the inputs are of size {scale:.1g}; layers expect about 1")
+    big, small = batch.get("input_feature_max", 0.0), batch.get("input_feature_min", 1.0)
+    middle = batch.get("input_feature_median", 1.0)
+    if big > 5 and big / max(middle, 1e-30) > 5:
+        argument.add(0.5 * ramp(big / max(small, 1e-30), 50, 5000), f"feature scales are very uneven: from {small:.1g} to {big:.3g}")
+    offset = batch.get("input_offset", 0.0)
+    if offset > 4:
+        argument.add(0.5 * ramp(offset, 4, 40), f"the features lie {offset:.0f} standard deviations from zero")
+    if first is not None and first.kind == "norm":
+        argument.doubt(0.7, "the model normalises its inputs itself")
+    if findings.learning and not findings.has("non-finite", "diverging-loss", "dead-units"):
+        argument.doubt(0.5, "the loss falls all the same")
+
+
+# -- corrupt batches ----------------------------------------------------------------------------------------------
+
+
+def odd_batch(view: View, batch: dict[str, float]) -> str | None:
+    """How a batch's inputs or targets differ from the usual ones, if they do."""
+    usual = view.batch
+    for key in ("input", "target"):
+        if batch.get(f"{key}_nonfinite", 0) > 0:
+            return f"its {key}s hold {batch[f'{key}_nonfinite']:.0f} NaN or Inf values"
+        for measure in ("max", "std"):
+            name = f"{key}_{measure}"
+            if name in batch and name in usual and batch[name] > 5 * max(usual[name], 1e-12):
+                return f"its {key}s reach {name.split('_')[1]} {batch[name]:.3g}, usually {usual[name]:.3g}"
+        name = f"{key}_mean"
+        if name in batch and name in usual and abs(batch[name] - usual[name]) > 10 * (usual.get(f"{key}_std", 0) + 1e-12):
+            return f"its {key}s have mean {batch[name]:.3g}, usually {usual[name]:.3g}"
+    return None
+
+
+def _corrupt(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    for spike in _worst_spikes(view):
+        odd = odd_batch(view, spike.batch)
+        if odd is not None:
+            argument.add(0.9, f"the batch of step {spike.step} is an outlier: {odd}")
+            return
+    for fact in view.history.facts("bad-batch"):
+        argument.add(0.95, f"the batch of step {fact.step} holds NaN or Inf: {fact.data['what']}")
+        return
+    if findings.has("loss-spike") and view.main is not None and view.main.spike_count <= 3:
+        argument.add(0.45, "the loss jumped on a single batch while its neighbours were fine")
+
+
+def _worst_spikes(view: View) -> list[Spike]:
+    spikes = [s for stream in view.streams for s in stream.spikes]
+    finite = [s for s in spikes if s.batch]
+    return sorted(finite, key=lambda s: -(s.loss - s.centre))[:8]
+
+
+# -- loss misuse --------------------------------------------------------------------------------------------------
+
+
+def _misuse(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    chain = [str(op) for op in view.graph.get("chain", [])]
+    _doubled_activation(chain, view, argument)
+    for call in view.loss_calls[:3]:
+        if not argument.location:
+            argument.location = _site(call)
+        _probabilities_for_logits(call, chain, argument)
+        _logits_for_probabilities(call, chain, argument)
+        _broadcast(call, argument)
+    _sum_reduction(findings, argument)
+
+
+def _site(call: dict[str, Any]) -> str:
+    return str(call.get("site", "")).rsplit("/", 1)[-1]
+
+
+def _doubled_activation(chain: list[str], view: View, argument: Argument) -> None:
+    pairs = {
+        ("LogSoftmax", "Softmax"): "the output passes through softmax, and cross_entropy applies log-softmax to it again",
+        ("LogSoftmax", "LogSoftmax"): "the output passes through log-softmax, and cross_entropy applies it again",
+        ("LogSoftmax", "Sigmoid"): "the output passes through sigmoid, and cross_entropy takes it for logits",
+        ("BinaryCrossEntropyWithLogits", "Sigmoid"): "the output passes through sigmoid, and the loss applies a sigmoid again",
+        ("BinaryCrossEntropyWithLogits", "Softmax"): "the output passes through softmax, and the loss takes it for logits",
+        ("LogSoftmax", "Relu"): "the output passes through ReLU before cross_entropy: no logit can be negative",
+    }
+    names = [c for c in chain if c not in ("Squeeze", "View", "Unsqueeze", "Reshape", "UnsafeView", "Select", "Mul", "Div", "Mean")]
+    for pair in zip(names, names[1:], strict=False):
+        if pair in pairs:
+            argument.add(0.7 if pair[1] == "Relu" else 0.95, pairs[pair])
+            return
+
+
+def _probabilities_for_logits(call: dict[str, Any], chain: list[str], argument: Argument) -> None:
+    if argument.weights or call["name"] != "cross_entropy" or call.get("classes", 0) < 2:
+        return
+    if call.get("rows_sum_to_one"):
+        argument.add(0.9, "cross_entropy was given rows that sum to one: probabilities, where logits belong")
+
+
+def _logits_for_probabilities(call: dict[str, Any], chain: list[str], argument: Argument) -> None:
+    if argument.weights or "min" not in call:
+        return
+    if call["name"] == "nll_loss" and not call.get("log_normalized", True):
+        argument.add(0.95, f"nll_loss was given values in [{call['min']:.3g}, {call['max']:.3g}] that are no log-probabilities")
+    if call["name"] == "kl_div" and call["max"] > 1e-6:
+        argument.add(0.9, f"kl_div was given values up to {call['max']:.3g}; it takes log-probabilities, which are never above 0")
+
+
+def _broadcast(call: dict[str, Any], argument: Argument) -> None:
+    prediction, target = call.get("prediction_shape", []), call.get("target_shape", [])
+    if call["name"] not in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss") or prediction == target:
+        return
+    if prediction and target and math.prod(prediction) == math.prod(target):
+        argument.add(0.95, f"{call['name']} broadcasts prediction {prediction} against target {target}: every pair is compared")
+
+
+def _sum_reduction(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    summed = [c for c in view.loss_calls if c.get("reduction") == "sum"]
+    if not summed or argument.weights:
+        return
+    size = max(math.prod(c.get("target_shape") or c.get("prediction_shape") or [1]) for c in summed)
+    ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
+    if size >= 8 and findings.trouble and not findings.learning and len(ratio) and float(np.median(ratio[:8])) > 0.01:
+        argument.location = _site(summed[0])
+        argument.add(0.8, f"the loss is summed over {size} values, so gradient and effective rate are {size} times those of a mean")
+
+
+UNNORMALIZED = CauseRule(
+    "unnormalized-input",
+    _unnormalized,
+    ("standardize-input", "add-normalization", "lower-lr", "adaptive-optimizer"),
+    explains=("learning-rate-too-high", "dying-relu", "saturating-activation", "missing-warmup", "init-too-large", "learning-rate-too-low", "depth-without-shortcut"),
+)  # fmt: skip
+CORRUPT = CauseRule(
+    "corrupt-batch",
+    _corrupt,
+    ("skip-bad-step", "clip-norm"),
+    explains=("learning-rate-too-high", "unstable-operation", "precision-range", "long-recurrence", "missing-warmup"),
+)
+MISUSE = CauseRule(
+    "loss-misuse",
+    _misuse,
+    ("loss-on-logits", "lower-lr"),
+    explains=("learning-rate-too-low", "learning-rate-too-high", "missing-warmup", "saturating-activation", "unstable-operation", "dying-relu", "init-too-large"),
+)  # fmt: skip

@@ -1,0 +1,113 @@
+"""Operations and number formats that break."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from steadygrad.detectors.nonfinite import place
+from steadygrad.diagnosis.base import Argument, CauseRule, Findings
+from steadygrad.view import View
+
+HALF = ("float16", "bfloat16")
+#: Operations with a place where result or slope is not finite.
+POLES = {
+    "log": "log of 0", "log2": "log of 0", "log10": "log of 0", "log1p": "log1p of -1", "sqrt": "square root at 0",
+    "rsqrt": "1/sqrt at 0", "div": "division by 0", "reciprocal": "division by 0", "pow": "a power at 0",
+    "acos": "arccos at 1", "asin": "arcsin at 1", "atanh": "artanh at 1", "norm": "slope of a norm at 0",
+    "linalg_vector_norm": "slope of a norm at 0", "cdist": "slope of a distance at 0", "std": "slope of a deviation at 0",
+    "var": "a variance of one value", "exp": "overflow of exp", "expm1": "overflow of exp", "sinh": "overflow of sinh",
+    "cosh": "overflow of cosh", "logit": "logit at 0 or 1", "tan": "tan at a pole",
+}  # fmt: skip
+
+
+def origins(view: View) -> list[dict[str, Any]]:
+    """Traced origins of non-finite values."""
+    return [dict(f.data) for f in view.history.facts("origin") if f.data.get("found")]
+
+
+def _operation(op: str) -> str | None:
+    name = op.rstrip("_")
+    for suffix in ("_backward", "_backward_data"):
+        name = name.removesuffix(suffix)
+    return next((pole for pole in POLES if name == pole or name.startswith(pole + "_")), None)
+
+
+def _unstable(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    for origin in origins(view)[:1]:
+        argument.location = place(origin)
+        op = _operation(origin["op"])
+        values = origin.get("inputs", [])
+        largest = max((abs(v.get("max", 0.0)) for v in values), default=0.0)
+        where = origin.get("code") or argument.location
+        if op is not None:
+            argument.add(0.85, f"{POLES[op]} in `{where}` gave the first {origin['result']}")
+        else:
+            argument.add(0.4, f"the operation {origin['op']} in `{where}` gave the first {origin['result']}")
+        if any(v.get("absmin", 1.0) == 0.0 for v in values) and op in ("log", "sqrt", "div", "rsqrt", "reciprocal", "norm", "linalg_vector_norm", "pow"):
+            argument.add(0.5, "one of its inputs is exactly 0")
+        if origin.get("backward"):
+            argument.add(0.3, "the loss itself is finite: only the slope of this operation is not")
+        if largest > 1e6 and op != "exp":
+            argument.doubt(0.75, f"its inputs had already grown to {largest:.2g}")
+        if origin.get("dtype") == "float16":
+            argument.doubt(0.6, "the value does not fit float16, which ends at 65504")
+        if _spoiled_before(view):
+            argument.doubt(0.5, "gradients had grown out of all proportion before")
+
+
+def _spoiled_before(view: View) -> bool:
+    stream = view.main
+    if stream is None:
+        return False
+    values = stream.grad_norm.values()
+    return len(values) > 3 and bool(values.max() > 1e4 * max(float(np.median(values[: max(1, len(values) // 4)])), 1e-12))
+
+
+def _precision(findings: Findings, argument: Argument) -> None:
+    view, stream = findings.view, findings.view.main
+    half = [p for p in view.parameters if p.dtype in HALF and p.trainable]
+    for origin in origins(view)[:1]:
+        inputs = [v.get("dtype") for v in origin.get("inputs", [])]
+        if origin.get("dtype") == "float16" or "float16" in inputs:
+            argument.location = place(origin)
+            peak = max((abs(v.get("max", 0.0)) for v in origin.get("inputs", [])), default=0.0)
+            argument.add(0.85, f"{origin['op']} overflowed float16 (largest value 65504; its inputs reach {peak:.3g})")
+    if half and stream is not None:
+        frozen = _lost_updates(view, [p.index for p in half])
+        if frozen > 0.3:
+            argument.add(0.9, f"{frozen:.0%} of the {half[0].dtype} parameters with a gradient do not change: updates are lost to rounding")
+            argument.location = argument.location or half[0].name
+        if half[0].dtype == "float16" and findings.trouble:
+            argument.add(0.4, "the parameters are float16")
+    if view.history.facts("half-precision") or half:
+        zeros = view.parameter("grad_zeros")
+        rows = [r for r in view.matrices if np.isfinite(zeros[:, r]).any()] if len(zeros) else []
+        lost = float(np.median([np.nanmedian(zeros[:, r]) for r in rows])) if rows else 0.0
+        if lost > 0.5:
+            argument.add(0.8, f"{lost:.0%} of the gradient entries are exactly 0: they underflow in half precision")
+        elif findings.trouble and not argument.weights:
+            argument.add(0.25, "part of the computation runs in half precision")
+    if stream is not None and len(stream.amp_skips) > 17:
+        argument.add(0.8, f"the GradScaler skipped {len(stream.amp_skips)} steps: gradients overflow float16")
+
+
+def _lost_updates(view: View, rows: list[int]) -> float:
+    """Share of half-precision parameters whose gradient is not zero but whose values hardly ever change."""
+    updates, gradients = view.parameter("update_norm"), view.parameter("grad_max")
+    lost = 0
+    for row in rows:
+        active = gradients[:, row] > 0
+        lost += bool(active.any()) and float(np.mean(updates[active, row] == 0)) > 0.5
+    return lost / max(1, len(rows))
+
+
+UNSTABLE = CauseRule("unstable-operation", _unstable, ("guard-operation", "skip-bad-step", "clip-norm"))
+PRECISION = CauseRule(
+    "precision-range",
+    _precision,
+    ("full-precision", "clip-norm", "lower-lr"),
+    explains=("unstable-operation", "learning-rate-too-high", "learning-rate-too-low", "dying-relu"),
+)

@@ -1,0 +1,177 @@
+"""The size of the step: learning rate, warm-up, clip threshold, weight decay."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from steadygrad.detectors.clipping import choking
+from steadygrad.detectors.losses import rise_onset
+from steadygrad.detectors.updates import settled, total_move
+from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.diagnosis.initial import expected_loss
+from steadygrad.view import View
+
+
+def early_ratio(view: View) -> float:
+    """Largest median update ratio among the first samples: how hard the first steps hit."""
+    ratio = view.matrix_ratio[:8]
+    ratio = ratio[np.isfinite(ratio)]
+    return float(ratio.max()) if len(ratio) else float("nan")
+
+
+def rates(view: View) -> tuple[float, float]:
+    """(first, largest) learning rate of the main stream."""
+    values = view.main.lr.values() if view.main is not None else np.zeros(0)
+    return (float(values[0]), float(values.max())) if len(values) else (math.nan, math.nan)
+
+
+def _too_high(findings: Findings, argument: Argument) -> None:
+    view, shape = findings.view, findings.view.loss
+    bad = findings.has("diverging-loss", "exploding-gradients", "non-finite", "oscillating-loss", "oversized-updates", "dead-units", "stalled-loss", "loss-spike")  # fmt: skip
+    if not bad or shape is None:
+        return
+    ratio = settled(view)
+    typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
+    hardest = max(early_ratio(view), typical)
+    argument.add(0.8 * ramp(typical, 0.03, 0.5), f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual")
+    if hardest > 3 * typical:
+        argument.add(0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} of their norm")
+    if findings.has("diverging-loss") or (findings.has("non-finite") and shape.worst > 5 * abs(shape.start)):
+        argument.add(0.5, f"the loss was fine at first ({shape.initial:.3g}) and rose to {max(shape.end, shape.worst):.3g} once steps were taken")
+    if findings.has("oscillating-loss"):
+        argument.add(0.6, "the loss alternates: each step overshoots the valley it aims for")
+    if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
+        argument.add(0.35, f"the first steps drove the loss from {shape.initial:.3g} up to {shape.worst:.3g}")
+    growth = weight_growth(view)
+    if growth > 2:
+        argument.add(0.3 * ramp(growth, 2, 20), f"the weights grew {growth:.1f}-fold")
+    expected = expected_loss(view)
+    if expected is not None and expected[0] > 5 * expected[1]:
+        argument.doubt(0.4, "the loss was far too high before the first step")
+    if findings.has("stalled-loss") and typical < 0.01 and not findings.has("dead-units"):
+        argument.doubt(0.6, "the updates are not large")
+    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2:
+        argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
+
+
+def weight_growth(view: View) -> float:
+    """Largest growth of a weight matrix's norm from the first to the last finite sample."""
+    weights = view.parameter("weight_norm")[:, view.matrices] if view.samples and view.matrices else np.zeros((0, 0))
+    growth = [c[-1] / c[0] for c in (col[np.isfinite(col)] for col in weights.T) if len(c) > 1 and c[0] > 0]
+    return float(max(growth)) if growth else 1.0
+
+
+def _too_low(findings: Findings, argument: Argument) -> None:
+    view, shape = findings.view, findings.view.loss
+    if shape is None or shape.nonfinite or not findings.has("undersized-updates", "stalled-loss"):
+        return
+    moved, ratio = total_move(view), float(np.nanmedian(view.matrix_ratio)) if len(view.matrix_ratio) else math.nan
+    if not math.isfinite(moved):
+        return
+    argument.add(0.85 * ramp(1 / max(moved, 1e-30), 20, 200), f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps")
+    argument.add(0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300), f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual")
+    if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
+        argument.add(0.4, "the loss falls slowly along a straight line")
+    if findings.has("vanishing-gradients", "dead-units", "zero-gradients"):
+        argument.doubt(0.7, "the gradient itself is missing: a larger rate would not bring it back")
+    if view.main is not None and any(choking(view, s) is not None for s in view.streams):
+        argument.doubt(0.6, "the clip is what makes the steps small")
+
+
+def straightness(view: View) -> float:
+    """Squared correlation of the loss with a straight line over steps."""
+    values = view.main.loss.values() if view.main is not None else np.zeros(0)
+    if len(values) < 10 or float(values.std()) == 0:
+        return 0.0
+    return float(np.corrcoef(np.arange(len(values)), values)[0, 1] ** 2)
+
+
+def _warmup(findings: Findings, argument: Argument) -> None:
+    view, shape = findings.view, findings.view.loss
+    first, peak = rates(view)
+    if shape is None or not view.adaptive or not (view.has_attention or view.has_norm) or not first > 0.5 * peak:
+        return
+    if not findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "non-finite", "vanishing-gradients", "oscillating-loss"):  # fmt: skip
+        return
+    rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
+    argument.add(0.45 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else ""))
+    values = view.main.loss.values() if view.main is not None else np.zeros(0)
+    opening = values[: max(10, len(values) // 5)]
+    if len(opening) and float(opening.max()) > 1.15 * shape.initial:
+        argument.add(0.4, f"the loss rose from {shape.initial:.3g} to {float(opening.max()):.3g} within the first steps")
+    if early_ratio(view) > 0.02:
+        argument.add(0.35 * ramp(early_ratio(view), 0.02, 0.2), f"the first steps changed the weights by {early_ratio(view):.2g} of their norm")
+    if findings.has("stalled-loss") and view.has_attention and first <= 0.02:
+        argument.add(0.35, "it got stuck where the first steps had thrown it")
+    if first > 0.03:
+        argument.doubt(0.5, f"a rate of {first:.2g} is too high with a warm-up as well")
+    if view.main is not None and findings.has("diverging-loss") and rise_onset(view.main, shape) > 0.4 * view.history.steps:
+        argument.doubt(0.6, "the trouble came late, long after the first steps")
+
+
+def _clip_low(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    for stream in view.streams:
+        strength = choking(view, stream)
+        if strength is None:
+            continue
+        argument.add(0.9 * ramp(1 / strength, 20, 100), f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step")
+        if findings.has("stalled-loss", "undersized-updates"):
+            argument.add(0.5, "and the loss hardly moves")
+        if view.adaptive:
+            argument.doubt(0.5, f"{view.optimizer_type(stream)} divides by the gradient's scale, so a constant factor cancels")
+        if findings.has("exploding-gradients"):
+            argument.doubt(0.7, "the gradient explodes: the clip only reacts to it")
+        return
+
+
+def _decay(findings: Findings, argument: Argument) -> None:
+    view, stream = findings.view, findings.view.main
+    decayed = [p.index for p in view.parameters if p.weight_decay > 0 and p.index in set(view.matrices)]
+    if stream is None or not decayed or not len(view.samples):
+        return
+    coefficient = max(view.parameters[r].weight_decay for r in decayed)
+    weights, updates = view.parameter("weight_norm")[:, decayed], view.parameter("update_norm")[:, decayed]
+    gradients = view.parameter("grad_std")[:, decayed]
+    numel = np.array([math.prod(view.parameters[r].shape) for r in decayed])
+    decoupled = view.optimizer_type() == "AdamW" or bool(view.hyper("decoupled_weight_decay"))
+    rate = rates(view)[1]
+    with np.errstate(all="ignore"):
+        force = rate * coefficient * weights / updates if decoupled else coefficient * weights / (gradients * np.sqrt(numel))
+        shrink = np.nanmedian(weights[-1] / weights[0])
+    force = force[np.isfinite(force)]
+    if not len(force):
+        return
+    typical = float(np.median(force))
+    argument.location = ""
+    term = "the decay term is {:.2g} times the {}".format(typical, "whole update" if decoupled else "gradient")
+    argument.add(0.6 * ramp(typical, 0.4 if decoupled else 1.0, 1.5 if decoupled else 10), f"with weight_decay={coefficient:g}, {term} on a typical step")
+    if shrink < 0.7:
+        argument.add(0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 4), f"the weights shrank to {shrink:.2g} of their first norm")
+    if shrink > 0.95:
+        argument.doubt(0.8, "the weights do not shrink")
+    if findings.learning and coefficient <= 0.1:
+        argument.doubt(0.8, "the loss falls all the same")
+    elif findings.learning:
+        argument.doubt(0.3, "the loss falls all the same")
+
+
+TOO_HIGH = CauseRule(
+    "learning-rate-too-high",
+    _too_high,
+    ("lower-lr", "clip-norm", "warmup", "adaptive-optimizer", "decay-schedule"),
+    explains=("dying-relu", "unstable-operation", "precision-range", "corrupt-batch", "saturating-activation"),
+)
+TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-optimizer"))
+WARMUP = CauseRule(
+    "missing-warmup", _warmup, ("warmup", "lower-lr", "clip-norm"), explains=("learning-rate-too-high", "dying-relu")
+)
+CLIP_LOW = CauseRule("clip-threshold-too-low", _clip_low, ("loosen-clip", "raise-lr"), explains=("learning-rate-too-low",))
+DECAY = CauseRule(
+    "excessive-weight-decay",
+    _decay,
+    ("reduce-weight-decay",),
+    explains=("learning-rate-too-low", "init-too-small", "depth-without-shortcut", "saturating-activation"),
+)

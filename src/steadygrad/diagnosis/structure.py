@@ -1,0 +1,168 @@
+"""What the architecture does to the gradient: saturation, depth, recurrence, dead units."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from steadygrad.detectors.activations import dead_layers, saturated_layers
+from steadygrad.detectors.gradients import depth_flow, time_decades
+from steadygrad.detectors.losses import has_stalled
+from steadygrad.detectors.updates import settled
+from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.view import View
+
+SQUASHING = ("sigmoid", "tanh")
+DEEP_FROM = 10
+
+
+def squashing_depth(view: View, *kinds: str) -> int:
+    """How many hidden sigmoid (or tanh) activations lie in the forward path, functional ones included."""
+    last = max((s.index for s in view.weighted_sites), default=-1)
+    return sum(s.kind == "activation" and s.activation in kinds and s.index < last for s in view.sites)
+
+
+def _decades(view: View) -> float:
+    flow = depth_flow(view, 0) if view.samples else None
+    return flow.decades if flow is not None else 0.0
+
+
+def _saturating(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    sigmoids, tanhs = squashing_depth(view, "sigmoid"), squashing_depth(view, "tanh")
+    if sigmoids + tanhs < 2 or not findings.has("vanishing-gradients", "saturated-units", "stalled-loss", "undersized-updates"):
+        return
+    first = next(s for s in view.sites if s.kind == "activation" and s.activation in SQUASHING)
+    argument.location = first.name
+    decades, layers = _decades(view), max(1, sigmoids + tanhs)
+    if sigmoids >= 3 and decades < -1.5:
+        argument.add(0.85, f"{sigmoids} sigmoid layers in a row each pass on at most a quarter of the gradient: 1e{decades:.0f} over depth")
+    saturated = [row for row in saturated_layers(view) if view.sites[row[0]].activation in SQUASHING]
+    if saturated:
+        share = float(np.median([late for _, _, late in saturated]))
+        argument.location = view.sites[saturated[0][0]].name
+        argument.add(0.35 + 0.4 * len(saturated) / layers, f"{share:.0%} of the inputs of {len(saturated)} sigmoid/tanh layers lie in the flat tails")
+    if tanhs >= 3 and not saturated and decades < -2:
+        argument.add(0.4, f"{tanhs} tanh layers shrink the gradient by 1e{-decades:.0f} over depth")
+    if view.has_norm:
+        argument.doubt(0.4, "normalisation layers keep inputs out of the flat tails")
+    if not findings.has("vanishing-gradients") and not saturated and decades > -2:
+        argument.doubt(0.5, "the gradient reaches the first layers")
+
+
+def _deep(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    depth = view.depth
+    if depth < DEEP_FROM or not findings.has(
+        "vanishing-gradients", "exploding-gradients", "activation-drift", "stalled-loss", "diverging-loss", "non-finite", "undersized-updates"
+    ):
+        return
+    flow = depth_flow(view, 0)
+    argument.location = flow.sites[0].name if flow is not None else ""
+    decades = flow.decades if flow is not None else 0.0
+    argument.add(0.35 + 0.35 * ramp(depth, DEEP_FROM, 30), f"{depth} weight layers in a row, and no shortcut past any of them")
+    if abs(decades) > 2:
+        direction = "shrinks" if decades < 0 else "grows"
+        argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth before any update")
+    else:
+        argument.doubt(0.5, f"the gradient changes by only 1e{abs(decades):.1f} over depth")
+    if view.has_norm:
+        argument.doubt(0.5, "normalisation layers reset the scale")
+    if squashing_depth(view, "sigmoid") >= 3:
+        argument.doubt(0.5, "its sigmoid layers shrink the gradient by themselves")
+
+
+def _recurrence(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    decades, site, length = time_decades(view)
+    reused = view.reused
+    recurrent = [s for s in view.sites if s.kind == "recurrent"]
+    if not recurrent and not reused and not site:
+        return
+    if not findings.has("exploding-gradients", "vanishing-gradients", "stalled-loss", "non-finite", "diverging-loss", "loss-spike"):
+        return
+    argument.location = _recurrent_weight(view, site)
+    if length >= 8 and decades < -3 and view.loss is not None and has_stalled(view.loss):
+        argument.add(0.85 * ramp(10**-decades, 1e3, 1e6), f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss does not move")
+    if length >= 8 and decades > 1.5:
+        argument.add(0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps")
+    uses = max(reused.values(), default=0)
+    dominant = _dominates(view, argument.location)
+    if findings.has("exploding-gradients", "non-finite", "diverging-loss") and dominant > 0.5:
+        argument.add(0.4, f"{argument.location} holds {dominant:.0%} of the squared gradient norm")
+    if max(uses, length) >= 30:
+        argument.add(0.3, f"the same weights are multiplied {max(uses, length)} times")
+    gain = view.init_gain.get(next((p.index for p in view.parameters if p.name == argument.location), -1), 0.0)
+    if decades > 0 and 0 < gain <= 1.8:
+        argument.add(0.1, "the recurrent weights start at a usual scale")
+    if findings.learning and not findings.has("non-finite", "exploding-gradients"):
+        argument.doubt(0.6, "the loss falls all the same")
+
+
+def _recurrent_weight(view: View, site: str) -> str:
+    rows = [p for p in view.parameters if p.role == "recurrent"]
+    inside = [p for p in rows if p.module == site]
+    if inside or rows:
+        return (inside or rows)[0].name
+    if view.reused:
+        row = max(view.reused, key=lambda r: (view.reused[r], view.parameters[r].shape == view.parameters[r].shape[::-1]))
+        return view.parameters[row].name
+    return site
+
+
+def _dominates(view: View, name: str) -> float:
+    if view.main is None:
+        return 0.0
+    squares = np.where(np.isfinite(view.main.peak_norms), np.maximum(view.main.peak_norms, 0), 0.0) ** 2
+    row = next((p.index for p in view.parameters if p.name == name), None)
+    if row is None or row >= len(squares) or squares.sum() <= 0:
+        return 0.0
+    return float(squares[row] / squares.sum())
+
+
+def _dying(findings: Findings, argument: Argument) -> None:
+    view = findings.view
+    layers = dead_layers(view)
+    if not layers:
+        return
+    index, before, share = layers[0]
+    argument.location = view.sites[index].name
+    argument.add(0.3 + 0.5 * share, f"{share:.0%} of the units of {argument.location} are zero for every sample")
+    if share - before > 0.3:
+        argument.add(0.3, f"they were alive at the start ({before:.0%} dead) and died during training")
+    elif before > 0.5:
+        biased = [p for p in view.parameters if p.role == "bias" and p.init_rms > 1 and math.isfinite(p.init_rms)]
+        if biased:
+            argument.add(0.6, f"the biases of {biased[0].module or biased[0].name} start at about {biased[0].init_rms:.2g}")
+    if findings.learning:
+        argument.doubt(0.4, "the loss falls all the same")
+    ratio = settled(view)
+    if len(ratio) and float(np.nanmax(view.matrix_ratio[: max(3, len(ratio) // 3)])) > 0.2 and before < 0.3:
+        argument.doubt(0.2, "large updates came first: the rate may be the cause behind")
+
+
+SATURATING = CauseRule(
+    "saturating-activation",
+    _saturating,
+    ("swap-activation", "reinit-xavier", "add-normalization", "add-residual"),
+    explains=("depth-without-shortcut", "learning-rate-too-low"),
+)
+DEEP = CauseRule(
+    "depth-without-shortcut",
+    _deep,
+    ("add-residual", "add-normalization", "reinit-kaiming", "reinit-orthogonal"),
+    explains=("learning-rate-too-low", "learning-rate-too-high"),
+)
+RECURRENCE = CauseRule(
+    "long-recurrence",
+    _recurrence,
+    ("clip-norm", "lower-lr", "reinit-orthogonal", "clip-adaptive"),
+    explains=("depth-without-shortcut", "learning-rate-too-low", "saturating-activation"),
+)
+DYING = CauseRule(
+    "dying-relu",
+    _dying,
+    ("swap-activation", "lower-lr", "reinit-kaiming", "warmup"),
+    explains=("learning-rate-too-low", "depth-without-shortcut", "init-too-small"),
+)

@@ -1,0 +1,247 @@
+"""A run in bounded memory: what detectors and diagnosis look at, live and in replay alike.
+
+Everything here is a deterministic function of the records and facts in their order, so a stored run gives the very
+answer the live run gave.
+
+Shapes legend: P = parameters, M = sites.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.online import Series, Spread
+from steadygrad.records import (
+    NO_GRADIENT,
+    Detail,
+    Fact,
+    OptimizerInfo,
+    ParameterInfo,
+    SiteInfo,
+    StepRecord,
+    Vector,
+)
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Samples:
+    """Sampled details: the first ones, an even thinning of the whole run, and the last ones."""
+
+    first: int = 6
+    last: int = 12
+    middle: int = 48
+    head: list[tuple[int, Detail]] = field(default_factory=list)
+    tail: list[tuple[int, Detail]] = field(default_factory=list)
+    _thin: list[tuple[int, Detail]] = field(default_factory=list)
+    _stride: int = 1
+    _count: int = 0
+
+    def add(self, step: int, detail: Detail) -> None:
+        """Take a detail in, letting others go as needed."""
+        if len(self.head) < self.first:
+            self.head.append((step, detail))
+        self.tail.append((step, detail))
+        del self.tail[: -self.last]
+        if self._count % self._stride == 0:
+            self._thin.append((step, detail))
+            if len(self._thin) > self.middle:
+                self._thin = self._thin[::2]
+                self._stride *= 2
+        self._count += 1
+
+    def all(self) -> list[tuple[int, Detail]]:
+        """Everything kept, in order of step."""
+        return [pair for _, pair in sorted({step: (step, d) for step, d in [*self._thin, *self.head, *self.tail]}.items())]
+
+
+@dataclass(frozen=True)
+class Spike:
+    """A loss far above its own recent spread, with what was seen of that batch."""
+
+    step: int
+    loss: float
+    centre: float
+    deviation: float
+    batch: dict[str, float]
+
+
+@dataclass
+class ClipHistory:
+    """What the script's own clipping did."""
+
+    calls: int = 0
+    active: int = 0
+    kind: str = ""
+    threshold: float = math.nan
+    coefficient: Series = field(default_factory=Series)
+
+
+@dataclass
+class StreamHistory:
+    """One optimizer's steps."""
+
+    index: int
+    steps: int = 0
+    first_step: int = 0
+    last_step: int = 0
+    loss: Series = field(default_factory=Series)
+    grad_norm: Series = field(default_factory=Series)
+    lr: Series = field(default_factory=Series)
+    clip: ClipHistory = field(default_factory=ClipHistory)
+    samples: Samples = field(default_factory=Samples)
+    spikes: list[Spike] = field(default_factory=list)
+    spike_count: int = 0
+    flags: dict[str, list[int]] = field(default_factory=dict)  # flag -> [count, first step, last step]
+    amp_steps: int = 0
+    amp_skips: list[int] = field(default_factory=list)
+    scale: Series = field(default_factory=Series)
+    first_norms: Array = field(default_factory=lambda: np.zeros(0))
+    last_norms: Array = field(default_factory=lambda: np.zeros(0))
+    peak_norms: Array = field(default_factory=lambda: np.zeros(0))
+    missing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    zero: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    first_bad: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # step, 0: never
+    _spread: Spread = field(default_factory=Spread)
+    _grad_spread: Spread = field(default_factory=Spread)
+
+    def add(self, record: StepRecord) -> None:
+        """Take one step in."""
+        self.steps += 1
+        self.first_step = self.first_step or record.step
+        self.last_step = record.step
+        if record.lr is not None:
+            self.lr.add(record.step, record.lr)
+        for flag in record.flags:
+            count, first, _ = self.flags.get(flag, [0, record.step, record.step])
+            self.flags[flag] = [count + 1, first, record.step]
+        if record.amp is not None:
+            self.amp_steps += 1
+            self.scale.add(record.step, record.amp.scale)
+            if record.amp.skipped and len(self.amp_skips) < 10_000:
+                self.amp_skips.append(record.step)
+        if record.loss is not None:
+            self._add_loss(record)
+        if record.grad_norm is not None:
+            self.grad_norm.add(record.step, record.grad_norm)
+        if record.clip is not None:
+            self._add_clip(record)
+        if record.norms is not None:
+            self._add_norms(record.step, record.norms.astype(np.float64))
+        if record.detail is not None and (record.detail.sites or "update_norm" in record.detail.parameters):
+            self.samples.add(record.step, record.detail)
+
+    def _add_loss(self, record: StepRecord) -> None:
+        loss = record.loss
+        assert loss is not None
+        self.loss.add(record.step, loss)
+        spread = self._spread
+        if spread.count >= spread.warmup and math.isfinite(loss) and spread.unusual(loss):
+            self.spike_count += 1
+            if len(self.spikes) < 64:
+                seen = dict(record.detail.batch) if record.detail is not None else {}
+                self.spikes.append(Spike(record.step, loss, spread.centre, spread.deviation, seen))
+        spread.add(loss)
+
+    def _add_clip(self, record: StepRecord) -> None:
+        clip, history = record.clip, self.clip
+        assert clip is not None
+        history.calls += 1
+        history.kind, history.threshold = clip.kind, clip.threshold
+        if math.isfinite(clip.coefficient):
+            history.active += clip.coefficient < 1.0
+            history.coefficient.add(record.step, clip.coefficient)
+
+    def _add_norms(self, step: int, norms: Array) -> None:
+        self._grow(len(norms))
+        norms = np.pad(norms, (0, len(self.last_norms) - len(norms)), constant_values=NO_GRADIENT)
+        missing = norms == NO_GRADIENT
+        self.missing += missing
+        self.zero += norms == 0.0
+        bad = ~np.isfinite(norms) & (self.first_bad == 0)
+        self.first_bad[bad] = step
+        fresh = ~missing & np.isnan(self.first_norms)
+        self.first_norms[fresh] = norms[fresh]
+        self.last_norms = norms
+        self.peak_norms = np.fmax(self.peak_norms, norms)
+
+    def _grow(self, size: int) -> None:
+        extra = size - len(self.last_norms)
+        if extra > 0:
+            self.first_norms = np.pad(self.first_norms, (0, extra), constant_values=np.nan)
+            self.last_norms = np.pad(self.last_norms, (0, extra), constant_values=NO_GRADIENT)
+            self.peak_norms = np.pad(self.peak_norms, (0, extra), constant_values=NO_GRADIENT)
+            self.missing = np.pad(self.missing, (0, extra), constant_values=self.steps - 1)
+            self.zero = np.pad(self.zero, (0, extra))
+            self.first_bad = np.pad(self.first_bad, (0, extra))
+
+
+class History:
+    """Tables, facts and streams of one run so far."""
+
+    def __init__(self) -> None:
+        self.parameters: list[ParameterInfo] = []
+        self.sites: list[SiteInfo] = []
+        self.optimizers: list[OptimizerInfo] = []
+        self.streams: dict[int, StreamHistory] = {}
+        self.steps = 0
+        self._facts: dict[str, list[Fact]] = {}
+
+    def add(self, event: StepRecord | Fact) -> None:
+        """Take a record or a fact in, in the order in which they were observed."""
+        if isinstance(event, Fact):
+            kept = self._facts.setdefault(event.kind, [])
+            if len(kept) < 64:
+                kept.append(event)
+            return
+        self.steps = max(self.steps, event.step)
+        stream = self.streams.get(event.stream)
+        if stream is None:
+            stream = self.streams[event.stream] = StreamHistory(event.stream)
+        stream.add(event)
+
+    def facts(self, kind: str) -> list[Fact]:
+        """Facts of one kind, oldest first."""
+        return self._facts.get(kind, [])
+
+    def fact(self, kind: str) -> Fact | None:
+        """The first fact of a kind."""
+        found = self._facts.get(kind)
+        return found[0] if found else None
+
+    @property
+    def main(self) -> StreamHistory | None:
+        """The stream with the most steps."""
+        return max(self.streams.values(), key=lambda s: (s.steps, -s.index), default=None)
+
+    def ordered_streams(self) -> list[StreamHistory]:
+        """Streams by index."""
+        return [self.streams[i] for i in sorted(self.streams)]
+
+    def named(self, rows: Iterable[int]) -> list[str]:
+        """Parameter names of table rows."""
+        return [self.parameters[int(r)].name for r in rows]
+
+
+def site_matrix(samples: Sequence[tuple[int, Detail]], key: str, size: int) -> Array:
+    """``[samples, M]`` of one site statistic; NaN where it was not measured."""
+    return _matrix((d.sites.get(key) for _, d in samples), len(samples), size)
+
+
+def parameter_matrix(samples: Sequence[tuple[int, Detail]], key: str, size: int) -> Array:
+    """``[samples, P]`` of one parameter statistic; NaN where it was not measured."""
+    return _matrix((d.parameters.get(key) for _, d in samples), len(samples), size)
+
+
+def _matrix(vectors: Iterator[Vector | None], rows: int, size: int) -> Array:
+    out = np.full((rows, size), np.nan)
+    for i, vector in enumerate(vectors):
+        if vector is not None:
+            out[i, : len(vector)] = vector[:size]
+    return out

@@ -1,0 +1,131 @@
+"""``steadygrad run``: run a script with observation on, and answer at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadygrad.errors import StoreError
+from steadygrad.jsonfile import write_json
+from steadygrad.launch import Outcome, Target, launch
+from steadygrad.records import Diagnosis, StepRecord
+from steadygrad.report import write_report
+from steadygrad.session import Session, say
+from steadygrad.store import Run, new_run_folder, to_json
+from steadygrad.terminal import LiveStatus, print_diagnosis, print_finding
+from steadygrad.watching import activate
+
+#: Exit code of ``--fail-on`` when the run has findings of that severity.
+FINDINGS_EXIT = 3
+_SEVERITY = {"warning": 1, "critical": 2}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What ``steadygrad run`` was asked for."""
+
+    target: Target
+    out: Path | None = None
+    json_file: Path | None = None
+    every: int = 10
+    fail_on: str | None = None
+    report: bool = True
+    quiet: bool = False
+    trace: bool = True
+
+
+class ObservedRun:
+    """Holds what lives from before the script's first line until after its last."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._session: Session | None = None
+        self._status = LiveStatus()
+        self._shown = 0.0
+        self.verdict: Diagnosis | None = None
+
+    @property
+    def name(self) -> str:
+        """The script as the user typed it."""
+        target = self._options.target
+        return target.script or f"-m {target.module}"
+
+    def before(self) -> None:
+        """Observation on."""
+        options = self._options
+        meta = {
+            "script": self.name,
+            "argv": list(options.target.argv),
+            "cwd": os.getcwd(),
+            "started_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        session = Session(
+            self._folder(),
+            every=options.every,
+            trace=options.trace,
+            meta=meta,
+            on_step=self._step,
+            on_finding=lambda symptom: None if options.quiet else print_finding(symptom),
+        )
+        activate(session)
+        self._session = session
+        if not options.quiet:
+            self._status.__enter__()
+
+    def _folder(self) -> Path | None:
+        if self._options.out is not None:
+            return self._options.out
+        try:
+            return new_run_folder(Path("steadygrad-runs"), Path(self.name.split()[-1]).stem)
+        except StoreError as error:
+            say(f"this run is not recorded: {error}")
+            return None
+
+    def _step(self, record: StepRecord) -> None:
+        if not self._options.quiet:
+            self._status.update(step=record.step, loss=record.loss, grad_norm=record.grad_norm, lr=record.lr)
+
+    def after(self, outcome: Outcome) -> None:
+        """Observation off; answer in the terminal, as JSON and as a report."""
+        session = self._session
+        if session is None:
+            return
+        if not self._options.quiet:
+            self._status.__exit__(None, None, None)
+        session.update_meta(exit_code=outcome.exit_code)
+        self.verdict = session.close()
+        report = self._report(session)
+        meta = {**session.meta, "steps": session.history.steps, "exit_code": outcome.exit_code}
+        seconds, share = session.overhead
+        meta["overhead"] = {"seconds": seconds, "share": share}
+        if self._options.json_file is not None:
+            write_json(self._options.json_file, to_json(meta, self.verdict))
+        if not self._options.quiet:
+            print_diagnosis(self.verdict, meta, report)
+
+    def _report(self, session: Session) -> Path | None:
+        folder = session.folder
+        if folder is None or not self._options.report or session.history.steps == 0:
+            return None
+        try:
+            with Run(folder) as run:
+                return write_report(run, folder / "report.html")
+        except (StoreError, OSError) as error:
+            say(f"no report was written: {error}")
+            return None
+
+    def fails(self) -> bool:
+        """Whether ``--fail-on`` asks for a failing exit code."""
+        if self.verdict is None or self._options.fail_on is None:
+            return False
+        limit = _SEVERITY[self._options.fail_on]
+        return any(_SEVERITY[s.severity] >= limit for s in self.verdict.symptoms)
+
+
+def run(options: RunOptions) -> int:
+    """Run the script and return the exit code to leave with: the script's own, or 3 where ``--fail-on`` applies."""
+    observed = ObservedRun(options)
+    code = launch(options.target, before=observed.before, after=observed.after)
+    return FINDINGS_EXIT if code == 0 and observed.fails() else code

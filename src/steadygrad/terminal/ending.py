@@ -1,0 +1,145 @@
+"""The end of a run: verdict, findings, causes with evidence, and what to change."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from steadygrad.records import Advice, Cause, Diagnosis, Json, Symptom
+from steadygrad.terminal.text import encodes, one_line
+
+MAX_FINDINGS = 8
+MAX_CAUSES = 3
+MAX_WIDTH = 100
+
+_STYLES = {"healthy": "bold green", "unhealthy": "bold red", "unknown": "bold yellow"}
+
+
+def print_diagnosis(diagnosis: Diagnosis, meta: Json, report_path: Path | str | None = None) -> None:
+    """Print the end of a run on stderr: verdict, findings, causes with evidence, and what to change.
+
+    A healthy run takes two quiet lines. Code to paste is never wrapped.
+
+    Args:
+        diagnosis: the answer.
+        meta: ``script``, ``steps`` and ``overhead`` are used, each if there.
+        report_path: where the full report is.
+
+    Example:
+        >>> print_diagnosis(Diagnosis("healthy"), {"script": "train.py", "steps": 500})
+    """
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, MAX_WIDTH)
+    with console.capture() as capture:
+        for part in _diagnosis(diagnosis, meta, fancy=encodes(sys.stderr, "─█░")):
+            console.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True)
+        if report_path is not None:
+            console.print(f"Report: {report_path}", soft_wrap=True)
+    # Tables are padded to full width, which is litter in a log file.
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail a finished run
+        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.flush()
+
+
+def _diagnosis(diagnosis: Diagnosis, meta: Json, *, fancy: bool) -> Iterable[RenderableType]:
+    quiet = not diagnosis.symptoms and not diagnosis.causes
+    if not quiet:
+        yield Text("\n" + ("─" if fancy else "-") * 3 + " steadygrad", style="dim")
+    yield _headline(diagnosis, meta, quiet=quiet)
+    if diagnosis.symptoms:
+        yield Text("\nFindings", style="bold")
+        yield from (_finding(symptom) for symptom in diagnosis.symptoms[:MAX_FINDINGS])
+        if len(diagnosis.symptoms) > MAX_FINDINGS:
+            yield Text(f"  and {len(diagnosis.symptoms) - MAX_FINDINGS} more in the report", style="dim")
+    if diagnosis.causes:
+        yield Text("\nCauses, most likely first", style="bold")
+    for rank, cause in enumerate(diagnosis.causes[:MAX_CAUSES], start=1):
+        yield from _cause(rank, cause, [a for a in diagnosis.advice if a.cause == cause.code], fancy=fancy)
+    named = {cause.code for cause in diagnosis.causes}
+    yield from (part for a in diagnosis.advice if a.cause not in named for part in _advice(a))
+    if diagnosis.checks_not_run and (not quiet or diagnosis.verdict == "unknown"):
+        yield Text("")
+        skipped = "; ".join(f"{check.check} ({one_line(check.why)})" for check in diagnosis.checks_not_run)
+        yield Text(f"Not checked: {skipped}.", style="dim")
+    if not quiet:
+        yield Text(_cost(meta), style="dim")
+
+
+def _headline(diagnosis: Diagnosis, meta: Json, *, quiet: bool) -> Text:
+    watched = f"{one_line(str(meta.get('script') or 'run'))}, {meta.get('steps', 0)} steps"
+    if not quiet:
+        text = Text.assemble((diagnosis.verdict.upper(), _STYLES.get(diagnosis.verdict, "bold")), f"  {watched}")
+        causes = _count(diagnosis.causes, "possible cause") if diagnosis.causes else "no cause named"
+        return text.append(f": {_count(diagnosis.symptoms, 'finding')}, {causes}")
+    said = "nothing wrong found" if diagnosis.verdict == "healthy" else "too little to judge by"
+    text = Text.assemble("steadygrad: ", (diagnosis.verdict, _STYLES.get(diagnosis.verdict, "bold")))
+    text.append(f". {watched}, {said}")
+    if diagnosis.checks_not_run and diagnosis.verdict == "healthy":
+        text.append(f", {_count(diagnosis.checks_not_run, 'check')} did not apply")
+    return text.append(f". {_cost(meta)}".rstrip(" ") if _cost(meta) else ".")
+
+
+def _count(items: tuple[object, ...], what: str) -> str:
+    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"
+
+
+def _cost(meta: Json) -> str:
+    overhead = meta.get("overhead") or {}
+    if "share" not in overhead:
+        return ""
+    return f"Watching took {overhead.get('seconds', 0.0):.2g} s ({overhead['share']:.1%})."
+
+
+def _finding(symptom: Symptom) -> RenderableType:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(width=10, no_wrap=True)
+    table.add_column(ratio=1)
+    style = "bold red" if symptom.severity == "critical" else "bold yellow"
+    steps = f"step {symptom.first_step}"
+    if symptom.last_step > symptom.first_step:
+        steps = f"steps {symptom.first_step} to {symptom.last_step}"
+    where = f" at {one_line(symptom.location)}" if symptom.location else ""
+    head = Text.assemble((symptom.code, "bold"), where, (f", {steps}", "dim"))
+    table.add_row(Text(f"  {symptom.severity}", style=style), Group(head, Text(one_line(symptom.message))))
+    return table
+
+
+def _cause(rank: int, cause: Cause, advice: list[Advice], *, fancy: bool) -> Iterable[RenderableType]:
+    filled = max(0, min(10, round(cause.confidence * 10))) if math.isfinite(cause.confidence) else 0
+    full, empty = ("█", "░") if fancy else ("#", ".")
+    where = f" at {one_line(cause.location)}" if cause.location else ""
+    yield Text.assemble(
+        f"  {rank}. ", (cause.code, "bold"), where, "  ", (full * filled + empty * (10 - filled), "blue"),
+        f" {cause.confidence:.0%}",
+    )  # fmt: skip
+    yield from (_point("+", "green", line) for line in cause.evidence)
+    yield from (_point("-", "red", line) for line in cause.against)
+    for item in advice:
+        yield from _advice(item)
+    if cause.remedies and not advice:
+        yield Padding(Text(f"try: {', '.join(cause.remedies)}"), (0, 0, 0, 5))
+
+
+def _point(sign: str, color: str, line: str) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_row(Text(f"     {sign}", style=color), Text(one_line(line)))
+    return table
+
+
+def _advice(advice: Advice) -> Iterable[RenderableType]:
+    text = Text.assemble((advice.remedy, "bold cyan"), f": {one_line(advice.why)}")
+    if advice.risk:
+        text.append(f" Risk: {one_line(advice.risk)}", style="dim")
+    yield Padding(text, (0, 0, 0, 5))
+    for line in advice.patch.splitlines():
+        code = "".join(c if c.isprintable() else " " for c in line.expandtabs(4))
+        yield Text(f"         {code}", style="cyan", no_wrap=True, overflow="ignore")

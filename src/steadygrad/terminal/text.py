@@ -1,0 +1,46 @@
+"""Text that fits a terminal: one line, printable, and drawn with what the stream can encode."""
+
+from __future__ import annotations
+
+import math
+from typing import TextIO
+
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 16
+
+
+def encodes(stream: TextIO, text: str) -> bool:
+    """Whether the stream can show ``text``; a log file may be plain ASCII."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def pairs(values: list[float]) -> list[float]:
+    """Neighbours averaged; what is not finite stays so."""
+    return [sum(values[i : i + 2]) / len(values[i : i + 2]) for i in range(0, len(values), 2)]
+
+
+def sparkline(values: list[float], width: int = SPARK_WIDTH) -> str:
+    """A curve in one line of text; ``×`` where a value is not finite.
+
+    Example:
+        >>> sparkline([4.0, 3.0, 2.0, float("nan"), 1.0])
+        '█▆▃×▁'
+    """
+    while len(values) > width:
+        values = pairs(values)
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span = high - low if 0 < high - low < math.inf else math.inf
+    top = len(SPARKS) - 1
+    return "".join(
+        SPARKS[round((value / span - low / span) * top)] if math.isfinite(value) else "×" for value in values
+    )
+
+
+def one_line(text: str) -> str:
+    """One line without control characters: names and messages come from the user's script."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

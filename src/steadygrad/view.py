@@ -1,0 +1,285 @@
+"""Quantities that detectors and causes share, worked out once from a history.
+
+Shapes legend: P = parameters, M = sites, S = samples kept, W = weight matrices in forward order.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.history import Array, History, StreamHistory, parameter_matrix, site_matrix
+from steadygrad.online import Series
+from steadygrad.records import Detail, ParameterInfo, SiteInfo
+
+ADAPTIVE = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "SparseAdam", "Lion"})  # fmt: skip
+MATRIX_ROLES = frozenset({"weight", "recurrent"})
+
+
+@dataclass(frozen=True)
+class LossShape:
+    """A loss curve in a few robust numbers. ``noise`` is the typical step-to-step scatter around the trend."""
+
+    n: int
+    initial: float  # the very first value
+    start: float  # median of the first tenth
+    end: float  # median of the last tenth
+    best: float  # lowest smoothed value
+    best_at: float  # where, as a share of the run
+    worst: float  # highest smoothed value
+    noise: float
+    lag1: float  # autocorrelation of the detrended curve: 0 white noise, -1 alternation
+    lowest: float
+    nonfinite: int
+    first_nonfinite: int | None
+
+    @property
+    def drop(self) -> float:
+        """How far the loss fell from its start, in units of the noise (of a median, hence smaller)."""
+        return (self.start - self.end) / max(self.noise, 1e-12 + 1e-6 * abs(self.start))
+
+    @property
+    def relative_drop(self) -> float:
+        """Share of the starting loss that is gone at the end."""
+        return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+
+def loss_shape(series: Series) -> LossShape | None:
+    """Describe a loss curve; None when there is no finite value."""
+    values = series.values()
+    if not len(values):
+        return None
+    n = len(values)
+    tenth = max(1, min(n, max(3, n // 10)))
+    smooth = _smooth(values, max(1, min(9, n // 8)))
+    detrended = values - _smooth(values, max(3, min(15, n // 4)))
+    noise = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2) if n > 1 else 0.0
+    lag1 = 0.0
+    if n > 8 and float(np.var(detrended)) > 0:
+        centred = detrended - detrended.mean()
+        lag1 = float(np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2))
+    opening = series.opening(tenth if series.count <= 1024 else 30)
+    recent = series.recent(max(3, min(64, series.count // 10)))
+    return LossShape(
+        n=series.count,
+        initial=float(series.head[0][1]),
+        start=float(np.median(opening)) if len(opening) else float(values[0]),
+        end=float(np.median(recent)) if len(recent) else float(values[-1]),
+        best=float(smooth.min()),
+        best_at=float(smooth.argmin()) / max(1, n - 1),
+        worst=float(smooth.max()),
+        noise=noise,
+        lag1=lag1,
+        lowest=float(values.min()),
+        nonfinite=series.nonfinite,
+        first_nonfinite=series.first_nonfinite,
+    )
+
+
+def _smooth(values: Array, width: int) -> Array:
+    """Running median, which neither spikes nor the ends bend much."""
+    if width <= 1:
+        return values
+    half = width // 2
+    padded = np.pad(values, half, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
+    medians: Array = np.median(windows, axis=1)
+    return medians
+
+
+class View:
+    """Derived quantities of a history. Cheap to build; everything is computed on first use."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.parameters: list[ParameterInfo] = history.parameters
+        self.sites: list[SiteInfo] = history.sites
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def streams(self) -> list[StreamHistory]:
+        """Streams that stepped, longest first."""
+        return sorted(self.history.streams.values(), key=lambda s: (-s.steps, s.index))
+
+    @cached_property
+    def main(self) -> StreamHistory | None:
+        """The stream with the most steps."""
+        return self.streams[0] if self.streams else None
+
+    @cached_property
+    def interleaved(self) -> bool:
+        """Two optimizers that take turns (as in a GAN): their losses need not fall."""
+        spans = sorted((s.first_step, s.last_step) for s in self.streams if s.steps > 2)
+        return any(b[0] < a[1] - 1 for a, b in zip(spans, spans[1:], strict=False))
+
+    @cached_property
+    def losses(self) -> dict[int, LossShape]:
+        """Shape of each stream's loss curve."""
+        shapes = {s.index: loss_shape(s.loss) for s in self.streams}
+        return {i: shape for i, shape in shapes.items() if shape is not None}
+
+    @cached_property
+    def loss(self) -> LossShape | None:
+        """Shape of the main stream's loss curve."""
+        return self.losses.get(self.main.index) if self.main is not None else None
+
+    @cached_property
+    def signed_loss(self) -> bool:
+        """A loss that takes both signs is a policy gradient, a likelihood ratio ...: its level means nothing."""
+        shape = self.loss
+        return shape is not None and shape.lowest < 0
+
+    def optimizer_type(self, stream: StreamHistory | None = None) -> str:
+        """Class name of the stream's optimizer."""
+        stream = stream or self.main
+        infos = [o for o in self.history.optimizers if stream is not None and o.index == stream.index]
+        return infos[0].type if infos else ""
+
+    def hyper(self, key: str, stream: StreamHistory | None = None) -> float:
+        """A scalar hyper-parameter of the stream's optimizer; 0 where it has none."""
+        stream = stream or self.main
+        for info in self.history.optimizers:
+            if stream is not None and info.index == stream.index:
+                value = info.hyper.get(key, 0.0)
+                if isinstance(value, list | tuple):
+                    value = value[0] if value else 0.0
+                return float(value) if isinstance(value, int | float) else 0.0
+        return 0.0
+
+    @cached_property
+    def adaptive(self) -> bool:
+        """Whether the main optimizer divides by a running gradient scale."""
+        return self.optimizer_type() in ADAPTIVE
+
+    # -- parameters ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def samples(self) -> list[tuple[int, Detail]]:
+        """Sampled details of the main stream."""
+        return self.main.samples.all() if self.main is not None else []
+
+    @cached_property
+    def sample_steps(self) -> NDArray[np.int64]:
+        """Steps of the samples."""
+        return np.array([step for step, _ in self.samples], dtype=np.int64)
+
+    def parameter(self, key: str) -> Array:
+        """``[S, P]`` of a parameter statistic."""
+        return parameter_matrix(self.samples, key, len(self.parameters))
+
+    def site(self, key: str) -> Array:
+        """``[S, M]`` of a site statistic."""
+        return site_matrix(self.samples, key, len(self.sites))
+
+    @cached_property
+    def update_ratio(self) -> Array:
+        """``[S, P]`` update norm over weight norm."""
+        weight = self.parameter("weight_norm")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = self.parameter("update_norm") / weight
+        ratio[~(weight > 0)] = np.nan
+        return ratio
+
+    @cached_property
+    def matrices(self) -> list[int]:
+        """Rows of weight matrices that an optimizer trains, in forward order where known."""
+        order = {row: site.index for site in reversed(self.sites) for row in site.params}
+        rows = [p.index for p in self.parameters if p.role in MATRIX_ROLES and p.trainable and len(p.shape) >= 2]
+        return sorted(rows, key=lambda r: (order.get(r, 1 << 30), r))
+
+    @cached_property
+    def matrix_ratio(self) -> Array:
+        """``[S]`` median update ratio over the trained weight matrices (over all parameters if there is none)."""
+        ratio = self.update_ratio
+        if not ratio.size:
+            return np.zeros(0)
+        chosen = ratio[:, self.matrices] if self.matrices else ratio
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            median: Array = np.nanmedian(chosen, axis=1)
+        return median
+
+    @cached_property
+    def init_gain(self) -> dict[int, float]:
+        """Weight RMS at the start times sqrt(fan_in): 1 keeps the scale of a linear layer, torch's default is 0.58."""
+        return {
+            p.index: p.init_rms * math.sqrt(p.fan_in)
+            for p in self.parameters
+            if p.role in MATRIX_ROLES and p.fan_in > 0 and math.isfinite(p.init_rms)
+        }
+
+    # -- signal flow --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def weighted_sites(self) -> list[SiteInfo]:
+        """Sites that hold weight matrices (linear, conv, recurrent), in forward order."""
+        return [s for s in self.sites if s.kind in ("linear", "conv", "recurrent") and s.params]
+
+    def flow(self, key: str, sample: int = 0, *, norms: bool = False) -> tuple[list[SiteInfo], Array]:
+        """One statistic along the weighted sites at a sample; only sites where it was measured."""
+        matrix = self.site(key)
+        if not len(matrix):
+            return [], np.zeros(0)
+        row = matrix[sample]
+        sites = [s for s in (self.sites if norms else self.weighted_sites) if not math.isnan(row[s.index])]
+        return sites, np.array([row[s.index] for s in sites])
+
+    # -- structure ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def graph(self) -> dict[str, Any]:
+        """The largest autograd graph seen; empty where none was walked."""
+        facts = [f.data for f in self.history.facts("graph")]
+        return dict(max(facts, key=lambda d: d["nodes"])) if facts else {}
+
+    def ops(self, *names: str) -> int:
+        """How many operations of these kinds the graph holds."""
+        counts = self.graph.get("ops", {})
+        return sum(v for k, v in counts.items() if any(n in k for n in names))
+
+    @cached_property
+    def depth(self) -> int:
+        """Fewest weight operations between the loss and the deepest parameter: what a shortcut cannot bypass."""
+        return max(self.graph.get("shortest", [0]), default=0)
+
+    @cached_property
+    def longest_path(self) -> int:
+        """Most weight operations between the loss and any parameter."""
+        return max(self.graph.get("longest", [0]), default=0)
+
+    @cached_property
+    def has_norm(self) -> bool:
+        """Whether any normalisation layer takes part."""
+        return bool(self.graph.get("norms", 0)) or any(s.kind == "norm" for s in self.sites)
+
+    @cached_property
+    def has_attention(self) -> bool:
+        """Whether attention takes part."""
+        named = any(s.kind == "attention" or "ttention" in s.type or "ttn" in s.name for s in self.sites)
+        return named or self.ops("ScaledDotProduct") > 0 or (self.ops("Softmax") > self.ops("LogSoftmax") and self.ops("Bmm", "UnsafeView") > 0)  # fmt: skip
+
+    @cached_property
+    def reused(self) -> dict[int, int]:
+        """Parameters that one forward uses many times (recurrence by hand): row -> uses."""
+        rows, uses = self.graph.get("parameters", []), self.graph.get("uses", [])
+        return {r: u for r, u in zip(rows, uses, strict=True) if u >= 5 and self.parameters[r].role in ("weight", "recurrent")}  # fmt: skip
+
+    # -- the loss function --------------------------------------------------------------------------------------
+
+    @cached_property
+    def loss_calls(self) -> list[dict[str, Any]]:
+        """What the loss functions were fed, call by call."""
+        return [dict(f.data) for f in self.history.facts("loss-call")]
+
+    @cached_property
+    def batch(self) -> dict[str, float]:
+        """Median statistics of inputs and targets over the samples."""
+        keys = {k for _, d in self.samples for k in d.batch}
+        return {k: float(np.median([d.batch[k] for _, d in self.samples if k in d.batch])) for k in sorted(keys)}
