@@ -49,7 +49,7 @@ TABLE = {
     # 5: explaining
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
-    "advice": Row(f"{BASE} history diagnosis", "numpy"),
+    "advice": Row(f"{BASE} history view diagnosis", "numpy"),
     "replay": Row(f"{BASE} store history view detectors diagnosis advice", "numpy"),
     # 7: showing
     "jsonfile": Row(BASE),

@@ -160,16 +160,18 @@ class StreamHistory:
 
     def _add_norms(self, step: int, norms: Array) -> None:
         self._grow(len(norms))
-        norms = np.pad(norms, (0, len(self.last_norms) - len(norms)), constant_values=NO_GRADIENT)
+        if len(norms) < len(self.last_norms):
+            norms = np.pad(norms, (0, len(self.last_norms) - len(norms)), constant_values=NO_GRADIENT)
         missing = norms == NO_GRADIENT
         self.missing += missing
         self.zero += norms == 0.0
-        bad = ~np.isfinite(norms) & (self.first_bad == 0)
-        self.first_bad[bad] = step
-        fresh = ~missing & np.isnan(self.first_norms)
-        self.first_norms[fresh] = norms[fresh]
+        if not math.isfinite(float(norms.sum())):
+            self.first_bad[~np.isfinite(norms) & (self.first_bad == 0)] = step
+        if self.steps <= 64:
+            fresh = ~missing & np.isnan(self.first_norms)
+            self.first_norms[fresh] = norms[fresh]
         self.last_norms = norms
-        self.peak_norms = np.fmax(self.peak_norms, norms)
+        np.fmax(self.peak_norms, norms, out=self.peak_norms)
 
     def _grow(self, size: int) -> None:
         extra = size - len(self.last_norms)

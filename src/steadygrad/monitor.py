@@ -10,6 +10,7 @@ Shapes legend: P = parameters in the run's table, n = parameters of one optimize
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ class Pending:
     data: list[Tensor] = field(default_factory=list)
     clip: Clip | None = None
     clip_norms: list[tuple[tuple[int, ...], Tensor]] = field(default_factory=list)
+    raw: dict[int, float] = field(default_factory=dict)  # stream -> gradient norm as backward left it
     frame: FrameType | None = None
+    line: int = 0
     flags: list[str] = field(default_factory=list)
     measured: Measured | None = None
 
@@ -143,6 +146,7 @@ class Monitor:
         self._manual: Stream | None = None
         self._traced = 0
         self._autocast = ""
+        self._sources: set[tuple[str, str]] = set()
         self.probe: Probe | None = None
         self._begin_iteration()
 
@@ -219,7 +223,7 @@ class Monitor:
         """``backward`` was called on these tensors (the loss, as a rule)."""
         self._close_manual()
         pending = self._pending
-        pending.frame = frame
+        pending.frame, pending.line = frame, frame.f_lineno if frame is not None else 0
         for stream in self._streams.values():
             if stream.uncleared is not None and _is_cleared(stream.uncleared()):
                 stream.uncleared = None
@@ -227,6 +231,7 @@ class Monitor:
         site = (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("", 0)
         pending.losses.setdefault(site, []).append(value)
         if self._sampled:
+            self._note_source("backward", frame)
             self._note_structure(roots, value)
         if not math.isfinite(value):
             self._trace_origin("loss")
@@ -242,6 +247,11 @@ class Monitor:
     def backward_ended(self) -> None:
         """The backward pass returned."""
         self._backwards_without_step += 1
+        if self._sampled and math.isnan(self._scale):
+            for stream in self._streams.values():
+                gradients, _ = self._gradients(stream)
+                if gradients:
+                    self._pending.raw[stream.index] = float(torch.linalg.vector_norm(stats.norms(gradients)))
         if self._built == 0 or (self._backwards_without_step > NEVER_STEPS and not self._optimizers):
             self._open_manual(None)
 
@@ -274,6 +284,7 @@ class Monitor:
         leaves = [leaf for leaf in facts.leaves.values() if leaf.is_leaf]
         unknown = [leaf for leaf in leaves if self.registry.index_of(leaf) is None]
         if unknown:
+            self.registry.refresh()
             self.registry.add_loose(unknown, self._pending.frame)
 
     def _emit_graph(self, facts: graph.GraphFacts) -> None:
@@ -334,6 +345,8 @@ class Monitor:
     def clipped(self, parameters: Sequence[Tensor], max_norm: float, total: Tensor) -> bool:
         """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
         norm = float(total)
+        if self._sampled:
+            self._note_source("clip", user_frame(3))
         coefficient = min(1.0, max_norm / (norm + 1e-6)) if math.isfinite(norm) else math.nan
         earlier = self._pending.clip
         if earlier is None:
@@ -357,6 +370,15 @@ class Monitor:
     def optimizer_built(self, optimizer: Any) -> None:
         """An optimizer exists: backward calls are part of its steps, not steps themselves."""
         self._built += 1
+        self._note_source("optimizer", user_frame(3))
+
+    def _note_source(self, what: str, frame: FrameType | None) -> None:
+        """Remember, once, the line of the user's code that does something a finding may point to."""
+        if frame is not None and len(self._sources) < 64:
+            source = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+            if (what, source) not in self._sources:
+                self._sources.add((what, source))
+                self._sink.fact(Fact("source", self._iteration, {"what": what, "source": source}))
 
     @torch.no_grad()
     def step_begins(self, optimizer: Any, closure: bool) -> None:
@@ -383,7 +405,7 @@ class Monitor:
 
     def _remember_weights(self, stream: Stream) -> None:
         parameters = self._parameters_of(stream)
-        norms = stats.moments(parameters)[:, 1]
+        norms = stats.norms(parameters)
         stream.weights = Weights(parameters, stream.rows, stats.snapshot(parameters), norms)
 
     def _close_if_complete(self, stream: Stream) -> None:
@@ -409,6 +431,7 @@ class Monitor:
         if not math.isfinite(total):
             norms = stats.safe_norms(gradients) * scale
             total = float(torch.linalg.vector_norm(norms)) if len(gradients) else 0.0
+        self._note_hand_made_clip(stream, total)
         vector = np.full(len(self.registry.parameters), NO_GRADIENT, dtype=np.float32)
         vector[rows] = norms.float().cpu().numpy()
         losses = [v for values in self._pending.losses.values() for v in values]
@@ -418,6 +441,12 @@ class Monitor:
         unusual = bool(losses) and stream.spread.unusual(loss) and stream.spread.count >= stream.spread.warmup
         stream.spread.add(loss)
         return Measured(gradients, rows, vector, total, scale, unusual or not math.isfinite(total))
+
+    def _note_hand_made_clip(self, stream: Stream, total: float) -> None:
+        """Gradients that shrank between backward and step were clipped by the script's own code."""
+        raw = self._pending.raw.get(stream.index, math.nan)
+        if self._pending.clip is None and math.isfinite(raw) and 0 < total < 0.99 * raw:
+            self._pending.clip = Clip("by hand", total, raw, total / raw)
 
     def _norms(self, gradients: list[Tensor], optimizer: Any) -> tuple[Tensor, float]:
         """L2 norms before clipping and loss scaling, and the factor that undoes both."""
@@ -525,7 +554,7 @@ class Monitor:
         pending, measured = self._pending, self._pending.measured
         losses = pending.losses or self._last_losses
         loss = sum(sum(values) / len(values) for values in losses.values()) if losses else None
-        if stream.uncleared is not None and stream.optimizer is not None and self._sampled:
+        if stream.uncleared is not None and self._sampled:
             pending.flags.append("stale-gradient")
         skipped = amp is not None and amp.skipped
         detail = None
@@ -553,7 +582,7 @@ class Monitor:
     def _watch_clearing(self, stream: Stream, measured: Measured | None) -> None:
         """Remember the largest gradient: a later backward shows whether it was cleared in between."""
         stream.uncleared = None
-        if measured is not None and measured.gradients and stream.optimizer is not None:
+        if measured is not None and measured.gradients and not stream.functional:
             norms = measured.norms[measured.rows]
             if np.isfinite(norms).all() and norms.max() > 0:
                 parameters = [p for p in self._parameters_of(stream) if p.grad is not None]
@@ -625,7 +654,7 @@ class Monitor:
         self._note_bad_batch()
         from steadygrad.origin import find_origin
 
-        data = find_origin(what, self._pending.frame, self._pending.rng, self.registry)
+        data = find_origin(what, self._pending.frame, self._pending.line, self._pending.rng, self.registry)
         self._sink.fact(Fact("origin", self._iteration, data))
 
 

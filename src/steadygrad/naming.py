@@ -127,6 +127,13 @@ class Registry:
             self._measure_new(known)
             self._on_parameters(self.parameters)
 
+    def refresh(self) -> None:
+        """Look at the known models again: the script may have replaced a layer."""
+        for ref in list(self._roots.values()):
+            root = ref()
+            if root is not None:
+                self.add_root(root, None)
+
     def _prefix(self, owner: nn.Module, variable: str) -> str:
         """Names are plain for one model; a further living model with clashing names gets its variable's name."""
         names = {name for name, _ in owner.named_parameters()}
@@ -198,7 +205,9 @@ class Registry:
         for parameter, decay in zip(parameters, weight_decays, strict=True):
             index = self.index_of(parameter)
             if index is not None:
-                self.parameters[index] = replace(self.parameters[index], optimizer=stream, weight_decay=decay)
+                self.parameters[index] = replace(
+                    self.parameters[index], optimizer=stream, weight_decay=decay, trainable=parameter.requires_grad
+                )
         self._on_parameters(self.parameters)
 
     def _add(self, name: str, module_name: str, leaf: str, parameter: Tensor, module: nn.Module | None) -> None:

@@ -42,12 +42,14 @@ _PASSIVE = ("detach", "view", "expand", "t", "transpose", "permute", "alias", "c
             "full", "ones", "zeros", "scalar_tensor", "new_full")  # fmt: skip
 
 
-def find_origin(what: str, frame: FrameType | None, rng: Tensor | None, registry: Registry) -> dict[str, Any]:
+def find_origin(
+    what: str, frame: FrameType | None, line: int, rng: Tensor | None, registry: Registry
+) -> dict[str, Any]:
     """Name the first operation with a non-finite result from finite inputs.
 
     Args:
         what: "loss" when the loss itself is not finite, "gradient" when only its gradient is.
-        frame: the user's frame that called ``backward``.
+        frame: the user's frame that called ``backward``, and ``line``: where.
         rng: the random state before the step's forward.
         registry: names of parameters and modules.
 
@@ -62,7 +64,7 @@ def find_origin(what: str, frame: FrameType | None, rng: Tensor | None, registry
         return data | {"why": "backward was not called from Python code with a source"}
     if not hasattr(os, "fork") or torch.cuda.is_initialized():
         return data | {"why": "the process cannot be forked here (CUDA is initialised or the platform has no fork)"}
-    plan = replay_plan(frame)
+    plan = replay_plan(frame, line)
     if isinstance(plan, str):
         return data | {"why": plan}
     return data | in_forked_copy(lambda: _replay(what, frame, plan, rng, registry))
@@ -79,12 +81,12 @@ def _bad_parameters(registry: Registry) -> dict[str, Any]:
 # -- what to run again --------------------------------------------------------------------------------------------
 
 
-def replay_plan(frame: FrameType) -> tuple[list[ast.stmt], ast.expr] | str:
+def replay_plan(frame: FrameType, line: int) -> tuple[list[ast.stmt], ast.expr] | str:
     """The statements to run again and the expression of the loss, or why there is none."""
     tree = _function_source(frame)
     if tree is None:
         return "the source of the calling frame is not available"
-    path = _statement_path(tree, frame.f_lineno)
+    path = _statement_path(tree, line)
     loss = _backward_operand(path[-1]) if path else None
     if loss is None:
         return "the statement that calls backward was not understood"

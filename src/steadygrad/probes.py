@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from steadygrad import stats
-from steadygrad.naming import ACTIVATION_TYPES, Registry
+from steadygrad.naming import ACTIVATION_TYPES, Registry, user_frame
 from steadygrad.records import SITE_STATS, Vector
 
 #: References kept beyond what autograd keeps anyway; more than this is measured at once and let go.
@@ -73,7 +73,7 @@ def batchnorm_numbers(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> dic
 class Call:
     """One call of a site: its input and output while they last, then their numbers."""
 
-    __slots__ = ("after", "before", "before_version", "grad", "kind", "module", "moments", "numel", "out", "seen",
+    __slots__ = ("after", "before", "before_version", "grad", "kind", "module", "numel", "out", "seen",
                  "site", "version")  # fmt: skip
 
     def __init__(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor):
@@ -96,7 +96,8 @@ class Probe:
         self._with_grad: list[Call] = []
         self._bytes = 0
         self._stack: list[nn.Module] = []
-        self._functions: dict[tuple[int, str], int] = {}
+        self._functions: dict[tuple[int, str], tuple[int, int, int]] = {}  # -> (count, line, modules met so far)
+        self._met: set[int] = set()
         self.running = False
         self.batchnorms: list[tuple[int, dict[str, float]]] = []
         self.recurrent: list[RecurrentCall] = []
@@ -114,6 +115,7 @@ class Probe:
     def enter(self, module: nn.Module) -> None:
         """A module inside the model is about to run."""
         self._stack.append(module)
+        self._met.add(id(module))
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         """It ran: remember its first tensor output."""
@@ -140,7 +142,12 @@ class Probe:
         if module is None or type(module).__name__ in ACTIVATION_TYPES or not isinstance(out, Tensor):
             return
         key = (id(module), name)
-        count = self._functions[key] = self._functions.get(key, -1) + 1
+        frame = user_frame(3)
+        count, line, met = self._functions.get(key, (-1, -1, -1))
+        here = frame.f_lineno if frame is not None else 0
+        if line != here or met != len(self._met):  # otherwise: the same line again with the same weights, a recurrence
+            count += 1
+        self._functions[key] = (count, here, len(self._met))
         label = name if count == 0 else f"{name}#{min(count, 63)}"
         index = self._registry.site(module, label)
         self._record(index, name, module, before if isinstance(before, Tensor) else None, out)
@@ -161,21 +168,17 @@ class Probe:
         calls, self._unmeasured, self._bytes = self._unmeasured, [], 0
         fresh = [c for c in calls if c.out.is_inference() or c.out._version == c.version]
         rows = stats.moments([c.out for c in fresh])
-        rms_of: dict[int, Tensor] = {}
-        for call, row in zip(fresh, rows, strict=True):
-            call.moments = row
-            rms_of[id(call.out)] = row[1] / math.sqrt(max(1, call.numel))
+        host = rows.tolist()
+        rms_of = {id(c.out): row[1] / math.sqrt(max(1, c.numel)) for c, row in zip(fresh, host, strict=True)}
         inputs = [c for c in fresh if c.before is not None and c.before.is_floating_point()]
         unknown = [c.before for c in inputs if c.before is not None and id(c.before) not in rms_of]
-        for tensor, row in zip(unknown, stats.moments(unknown), strict=True):
-            rms_of[id(tensor)] = row[1] / math.sqrt(max(1, tensor.numel()))
-        host = rows.tolist()
-        before_rms = dict(zip(rms_of, torch.stack(list(rms_of.values())).tolist(), strict=True)) if rms_of else {}
+        for tensor, norm in zip(unknown, stats.norms(unknown).tolist(), strict=True):
+            rms_of[id(tensor)] = norm / math.sqrt(max(1, tensor.numel()))
         for call, (_, l2, total, peak, zeros) in zip(fresh, host, strict=True):
             n = max(1, call.numel)
             call.seen = {"out_rms": l2 / math.sqrt(n), "out_mean": total / n, "out_max": peak, "out_zeros": zeros / n}
-            if call.before is not None and id(call.before) in before_rms:
-                call.seen["in_rms"] = before_rms[id(call.before)]
+            if call.before is not None and id(call.before) in rms_of:
+                call.seen["in_rms"] = rms_of[id(call.before)]
         self._measure_units(fresh)
         for call in calls:
             call.before = None
@@ -208,7 +211,7 @@ class Probe:
     def _measure_grads(self) -> None:
         calls, self._with_grad, self._bytes = self._with_grad, [], 0
         grads = [c.grad for c in calls if c.grad is not None]
-        for call, norm in zip(calls, stats.moments(grads)[:, 1].tolist(), strict=True):
+        for call, norm in zip(calls, stats.norms(grads).tolist(), strict=True):
             call.seen["signal"] = norm
             if call.kind != "recurrent":
                 call.grad = None

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Above this many elements a tensor is reduced by itself: stacking would copy it for nothing.
-STACK_LIMIT = 1 << 18
+#: Elements stacked at a time (4 MiB in float32); a larger tensor is reduced by itself.
+STACK_LIMIT = 1 << 20
 #: Updates of larger tensors are measured on an evenly strided sample of this many elements.
 UPDATE_SAMPLE = 1 << 16
 
@@ -54,18 +54,43 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)
 
 
+class Scratch:
+    """Working memory kept between calls: fresh pages for every temporary cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+
+    def take(self, name: str, rows: int, like: Tensor) -> Tensor:
+        """An uninitialised ``[rows, numel]`` block, valid until the next call with the same name."""
+        key, size = (name, like.dtype, like.device), rows * like.numel()
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[key] = torch.empty(max(size, 1 << 14), dtype=like.dtype, device=like.device)
+        return buffer[:size].view(rows, like.numel())
+
+
+_scratch = Scratch()
+
+
 def blocks(tensors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Group flat tensors of equal size, type and device into ``[group, numel]`` blocks; empty tensors are left out."""
+    """Group flat tensors of equal size, type and device into ``[group, numel]`` blocks; empty tensors are left out.
+
+    A block is only valid until the next one is asked for.
+    """
     groups: dict[tuple[int, torch.dtype, torch.device], list[int]] = {}
     for i, tensor in enumerate(tensors):
         if tensor.numel():
             groups.setdefault((tensor.numel(), tensor.dtype, tensor.device), []).append(i)
     for (numel, _, _), members in groups.items():
-        if numel > STACK_LIMIT or len(members) == 1:
-            for i in members:
-                yield [i], tensors[i].unsqueeze(0)
-        else:
-            yield members, torch.stack([tensors[i] for i in members])
+        room = max(1, STACK_LIMIT // numel)
+        for start in range(0, len(members), room):
+            chosen = members[start : start + room]
+            if len(chosen) == 1:
+                yield chosen, tensors[chosen[0]].unsqueeze(0)
+            else:
+                block = _scratch.take("block", len(chosen), tensors[chosen[0]])
+                torch.stack([tensors[i] for i in chosen], out=block)
+                yield chosen, block
 
 
 @torch.no_grad()
@@ -83,7 +108,7 @@ def moments(tensors: Sequence[Tensor]) -> Tensor:
     device = flat[0].device if flat else torch.device("cpu")
     out = torch.zeros(len(flat), len(MOMENTS), dtype=torch.float64, device=device)
     for members, block in blocks(flat):
-        magnitude = block.abs()
+        magnitude = torch.abs(block, out=_scratch.take("magnitude", len(block), block[0]))
         rows = [
             magnitude.sum(1),
             torch.linalg.vector_norm(block, dim=1),
@@ -143,7 +168,7 @@ def _strided(tensor: Tensor) -> Tensor:
 @torch.no_grad()
 def snapshot(tensors: Sequence[Tensor]) -> Snapshot:
     """Copies to measure a later change against: whole, or an evenly strided :data:`UPDATE_SAMPLE` of larger tensors."""
-    return [(m, block.clone() if len(m) == 1 else block) for m, block in blocks([_strided(t) for t in tensors])]
+    return [(members, block.clone()) for members, block in blocks([_strided(t) for t in tensors])]
 
 
 @torch.no_grad()
@@ -152,8 +177,8 @@ def change(before: Snapshot, tensors: Sequence[Tensor]) -> Tensor:
     flat = [_strided(t) for t in tensors]
     out = torch.zeros(len(flat), dtype=torch.float64, device=flat[0].device if flat else None)
     for members, block in before:
-        now = torch.stack([flat[i] for i in members])
+        now = torch.stack([flat[i] for i in members], out=_scratch.take("block", len(members), flat[members[0]]))
         share = [tensors[i].numel() / flat[i].numel() for i in members]
-        distance = torch.linalg.vector_norm(now - block, dim=1).double()
+        distance = torch.linalg.vector_norm(now.sub_(block), dim=1).double()
         out[members] = distance.to(out.device) * torch.tensor(share, dtype=torch.float64, device=out.device).sqrt()
     return out

@@ -28,7 +28,7 @@ class LossShape:
 
     n: int
     initial: float  # the very first value
-    start: float  # median of the first tenth
+    start: float  # median of the first three values
     end: float  # median of the last tenth
     best: float  # lowest smoothed value
     best_at: float  # where, as a share of the run
@@ -56,7 +56,6 @@ def loss_shape(series: Series) -> LossShape | None:
     if not len(values):
         return None
     n = len(values)
-    tenth = max(1, min(n, max(3, n // 10)))
     smooth = _smooth(values, max(1, min(9, n // 8)))
     detrended = values - _smooth(values, max(3, min(15, n // 4)))
     noise = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2) if n > 1 else 0.0
@@ -64,7 +63,7 @@ def loss_shape(series: Series) -> LossShape | None:
     if n > 8 and float(np.var(detrended)) > 0:
         centred = detrended - detrended.mean()
         lag1 = float(np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2))
-    opening = series.opening(tenth if series.count <= 1024 else 30)
+    opening = series.opening(3)
     recent = series.recent(max(3, min(64, series.count // 10)))
     return LossShape(
         n=series.count,
@@ -270,6 +269,11 @@ class View:
         """Parameters that one forward uses many times (recurrence by hand): row -> uses."""
         rows, uses = self.graph.get("parameters", []), self.graph.get("uses", [])
         return {r: u for r, u in zip(rows, uses, strict=True) if u >= 5 and self.parameters[r].role in ("weight", "recurrent")}  # fmt: skip
+
+    def source(self, what: str) -> str:
+        """``file:line`` where the script builds its last optimizer, clips, or calls backward; "" where unknown."""
+        found = [str(f.data["source"]) for f in self.history.facts("source") if f.data["what"] == what]
+        return found[-1] if found else ""
 
     # -- the loss function --------------------------------------------------------------------------------------
 

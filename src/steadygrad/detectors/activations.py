@@ -52,9 +52,12 @@ def _dead(view: View) -> Iterator[Symptom]:
     layers = dead_layers(view)
     if not layers:
         return
-    index, before, share = layers[0]
+    index, before, share = max(layers, key=lambda row: row[2])
+    learning = view.loss is not None and view.loss.relative_drop > 0.3
+    if learning and share < 0.95 and share - before < 0.3:
+        return
     first = _first_at(view, index, "dead_units", DEAD_SHARE)
-    names = [view.sites[i].name for i, _, _ in layers]
+    names = [view.sites[index].name, *(view.sites[i].name for i, _, _ in layers if i != index)]
     message = f"{share:.0%} of the units of {names[0]} are zero for every sample"
     message += f"; likewise in {listed(names[1:])}" if names[1:] else ""
     evidence = {"share": share, "share_at_start": before, "layers": float(len(layers))}

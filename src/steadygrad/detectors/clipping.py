@@ -21,7 +21,7 @@ def _missing(view: View) -> str | None:
 def choking(view: View, stream: StreamHistory) -> float | None:
     """Median coefficient of a clip that is active on nearly every step by a large factor, else None."""
     clip = stream.clip
-    if clip.calls < 20:
+    if clip.calls < 8:
         return None
     if clip.kind == "value":
         median = _value_strength(view, stream)

@@ -59,7 +59,7 @@ def time_decades(view: View) -> tuple[float, str, int]:
                 best = (decades, view.sites[fact.data["site"]].name, len(flow))
     first, last, calls = (view.site(k) for k in ("signal_first", "signal_last", "calls"))
     for site in view.sites:
-        if len(calls) and np.nanmax(calls[:, site.index], initial=0) >= 8 and site.kind in ("linear", "recurrent"):
+        if len(calls) and np.nanmax(calls[:, site.index], initial=0) >= 8:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.log10(first[:, site.index] / last[:, site.index])
             ratio = ratio[np.isfinite(ratio)]

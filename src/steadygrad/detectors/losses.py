@@ -77,7 +77,8 @@ def _diverging(view: View) -> Iterator[Symptom]:
         runaway = shape.end > 3 * shape.start and rise > 4 * shape.noise
         risen = shape.end > 1.5 * shape.start and shape.end > 2.5 * shape.best and rise > 6 * shape.noise
         blown = shape.nonfinite > 0 and shape.worst > 10 * scale
-        if not (runaway or risen or blown):
+        lost = shape.best < 0.6 * shape.start and shape.end > 0.9 * shape.start and rise_from_best(shape) > 6
+        if not (runaway or risen or blown or lost):
             continue
         onset = rise_onset(stream, shape)
         end = shape.worst if blown else shape.end
@@ -87,10 +88,15 @@ def _diverging(view: View) -> Iterator[Symptom]:
         yield Symptom("diverging-loss", severity, "", onset, stream.last_step, evidence, message)
 
 
+def rise_from_best(shape: LossShape) -> float:
+    """How far the end lies above the best, in units of the scatter."""
+    return (shape.end - shape.best) / max(shape.noise, 1e-12)
+
+
 def rise_onset(stream: StreamHistory, shape: LossShape) -> int:
     """First step from which the loss is above its start by more than noise and stays there."""
     values, steps = stream.loss.values(), stream.loss.steps()
-    limit = max(shape.start, shape.best) + 3 * shape.noise
+    limit = min(max(shape.start, shape.best) + 3 * shape.noise, 0.5 * (shape.best + shape.worst))
     below = np.flatnonzero(values <= limit)
     index = int(below[-1]) + 1 if len(below) else 0
     return int(steps[min(index, len(steps) - 1)])

@@ -41,14 +41,15 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     argument.location = name if alone else view.parameters[min(large)].name
     size = "one layer" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices"
     weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
-    if not findings.trouble:
+    expected = expected_loss(view)
+    far_off = expected is not None and expected[0] > 3 * expected[1]
+    if not findings.trouble and not far_off:
         weight *= 0.4
-    if findings.learning and not findings.has("exploding-gradients", "non-finite"):
+    if findings.learning and not far_off and not findings.has("exploding-gradients", "non-finite"):
         weight *= 0.7
     kaiming = gain / math.sqrt(2)
     argument.add(weight, f"{size} start {kaiming:.1f}x larger than Kaiming's value would be ({name} most)")
-    expected = expected_loss(view)
-    if expected is not None and expected[0] > 3 * expected[1]:
+    if expected is not None and far_off:
         argument.add(0.6, f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")
     decades, _, _ = scale_decades(view)
     if decades > 2:
@@ -75,7 +76,10 @@ def _too_small(findings: Findings, argument: Argument) -> None:
         weight * (1.0 if share > 0.3 or gain < 0.02 else 0.6),
         f"{len(small)} of {len(gains)} weight matrices start {math.sqrt(2) / max(gain, 1e-30):.3g}x smaller than Kaiming's value",
     )
-    decades, _, _ = scale_decades(view)
+    decades, _, measured = scale_decades(view)
+    product = float(np.sum(np.log10(np.maximum(list(gains.values()), 1e-30))))
+    if not measured and product < -3 and view.depth >= 3:
+        argument.add(0.5, f"over {view.depth} layers such weights shrink the signal by 1e{-product:.0f}")
     if decades < -1.5:
         argument.add(0.5, f"before any update the activation scale shrinks by 1e{-decades:.0f} over depth")
     flow = depth_flow(view, 0) if view.samples else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from steadygrad.diagnosis.base import Argument, CauseRule, Findings
 from steadygrad.view import View
 
 HALF = ("float16", "bfloat16")
+#: Relative distance between neighbouring numbers; an update below half of it is lost.
+SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 #: Operations with a place where result or slope is not finite.
 POLES = {
     "log": "log of 0", "log2": "log of 0", "log10": "log of 0", "log1p": "log1p of -1", "sqrt": "square root at 0",
@@ -18,7 +21,8 @@ POLES = {
     "acos": "arccos at 1", "asin": "arcsin at 1", "atanh": "artanh at 1", "norm": "slope of a norm at 0",
     "linalg_vector_norm": "slope of a norm at 0", "cdist": "slope of a distance at 0", "std": "slope of a deviation at 0",
     "var": "a variance of one value", "exp": "overflow of exp", "expm1": "overflow of exp", "sinh": "overflow of sinh",
-    "cosh": "overflow of cosh", "logit": "logit at 0 or 1", "tan": "tan at a pole",
+    "cosh": "overflow of cosh", "_softmax": "softmax over a row of -inf",
+    "_log_softmax": "softmax over a row of -inf", "logit": "logit at 0 or 1", "tan": "tan at a pole",
 }  # fmt: skip
 
 
@@ -80,6 +84,10 @@ def _precision(findings: Findings, argument: Argument) -> None:
         if frozen > 0.3:
             argument.add(0.9, f"{frozen:.0%} of the {half[0].dtype} parameters with a gradient do not change: updates are lost to rounding")
             argument.location = argument.location or half[0].name
+        below = _below_spacing(view, [p.index for p in half])
+        if below < 1.5:
+            argument.location = argument.location or view.source("optimizer")
+            argument.add(0.75, f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away")
         if half[0].dtype == "float16" and findings.trouble:
             argument.add(0.4, "the parameters are float16")
     if view.history.facts("half-precision") or half:
@@ -92,6 +100,23 @@ def _precision(findings: Findings, argument: Argument) -> None:
             argument.add(0.25, "part of the computation runs in half precision")
     if stream is not None and len(stream.amp_skips) > 17:
         argument.add(0.8, f"the GradScaler skipped {len(stream.amp_skips)} steps: gradients overflow float16")
+
+
+def _below_spacing(view: View, rows: list[int]) -> float:
+    """Typical update as asked for by the rate, over the spacing of the number format at the weights' size."""
+    stream, weights = view.main, view.parameter("weight_norm")
+    if stream is None or not rows or not len(weights):
+        return math.nan
+    rate = float(np.max(stream.lr.values())) if len(stream.lr.values()) else math.nan
+    asked = []
+    for row in rows:
+        info = view.parameters[row]
+        size = math.prod(info.shape)
+        rms = float(np.nanmedian(weights[:, row])) / math.sqrt(max(1, size))
+        step = rate if view.adaptive else rate * float(np.nanmedian(view.parameter("grad_std")[:, row]))
+        if rms > 0 and info.role == "weight":
+            asked.append(step / rms / SPACING[info.dtype])
+    return float(np.median(asked)) if asked else math.nan
 
 
 def _lost_updates(view: View, rows: list[int]) -> float:

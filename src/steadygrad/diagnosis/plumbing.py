@@ -16,6 +16,7 @@ def _zero_grad(findings: Findings, argument: Argument) -> None:
         count, first, _ = stream.flags.get("stale-gradient", [0, 0, 0])
         looked = max(1, len(stream.samples.all()) - 1)
         if count >= 2 and count >= 0.6 * looked:
+            argument.location = view.source("backward")
             argument.add(0.97, f"the gradient of each step still holds the previous one: it was not cleared before backward (seen from step {first})")
             values = stream.grad_norm.values()
             if len(values) > 8 and float(np.median(values[-len(values) // 4 :])) > 3 * float(values[0]):

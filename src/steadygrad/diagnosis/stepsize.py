@@ -35,6 +35,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     ratio = settled(view)
     typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
     hardest = max(early_ratio(view), typical)
+    argument.location = view.source("optimizer") or view.source("backward")
     argument.add(0.8 * ramp(typical, 0.03, 0.5), f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual")
     if hardest > 3 * typical:
         argument.add(0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} of their norm")
@@ -44,6 +45,9 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.add(0.6, "the loss alternates: each step overshoots the valley it aims for")
     if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
         argument.add(0.35, f"the first steps drove the loss from {shape.initial:.3g} up to {shape.worst:.3g}")
+    dead = findings.first("dead-units")
+    if dead is not None and dead.evidence["share"] - dead.evidence["share_at_start"] > 0.3 and hardest > 0.05:
+        argument.add(0.6, "units died right after steps that large")
     growth = weight_growth(view)
     if growth > 2:
         argument.add(0.3 * ramp(growth, 2, 20), f"the weights grew {growth:.1f}-fold")
@@ -70,6 +74,7 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     moved, ratio = total_move(view), float(np.nanmedian(view.matrix_ratio)) if len(view.matrix_ratio) else math.nan
     if not math.isfinite(moved):
         return
+    argument.location = view.source("optimizer") or view.source("backward")
     argument.add(0.85 * ramp(1 / max(moved, 1e-30), 20, 200), f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps")
     argument.add(0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300), f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual")
     if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
@@ -93,8 +98,9 @@ def _warmup(findings: Findings, argument: Argument) -> None:
     first, peak = rates(view)
     if shape is None or not view.adaptive or not (view.has_attention or view.has_norm) or not first > 0.5 * peak:
         return
-    if not findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "non-finite", "vanishing-gradients", "oscillating-loss"):  # fmt: skip
+    if not findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients", "oscillating-loss"):  # fmt: skip
         return
+    argument.location = view.source("optimizer")
     rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
     argument.add(0.45 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else ""))
     values = view.main.loss.values() if view.main is not None else np.zeros(0)
@@ -117,6 +123,7 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
         strength = choking(view, stream)
         if strength is None:
             continue
+        argument.location = view.source("clip") or view.source("backward")
         argument.add(0.9 * ramp(1 / strength, 20, 100), f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step")
         if findings.has("stalled-loss", "undersized-updates"):
             argument.add(0.5, "and the loss hardly moves")
@@ -145,7 +152,7 @@ def _decay(findings: Findings, argument: Argument) -> None:
     if not len(force):
         return
     typical = float(np.median(force))
-    argument.location = ""
+    argument.location = view.source("optimizer")
     term = "the decay term is {:.2g} times the {}".format(typical, "whole update" if decoupled else "gradient")
     argument.add(0.6 * ramp(typical, 0.4 if decoupled else 1.0, 1.5 if decoupled else 10), f"with weight_decay={coefficient:g}, {term} on a typical step")
     if shrink < 0.7:

@@ -126,7 +126,7 @@ def _dying(findings: Findings, argument: Argument) -> None:
     layers = dead_layers(view)
     if not layers:
         return
-    index, before, share = layers[0]
+    index, before, share = max(layers, key=lambda row: row[2])
     argument.location = view.sites[index].name
     argument.add(0.3 + 0.5 * share, f"{share:.0%} of the units of {argument.location} are zero for every sample")
     if share - before > 0.3:
@@ -135,6 +135,8 @@ def _dying(findings: Findings, argument: Argument) -> None:
         biased = [p for p in view.parameters if p.role == "bias" and p.init_rms > 1 and math.isfinite(p.init_rms)]
         if biased:
             argument.add(0.6, f"the biases of {biased[0].module or biased[0].name} start at about {biased[0].init_rms:.2g}")
+        else:
+            argument.doubt(0.7, "they were off before the first update, without a bias that would explain it")
     if findings.learning:
         argument.doubt(0.4, "the loss falls all the same")
     ratio = settled(view)

@@ -1,0 +1,59 @@
+"""Numbers for the advice, taken from the run itself."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from steadygrad.view import View
+
+
+def good_threshold(view: View) -> tuple[float, float] | None:
+    """(clip threshold, share of steps it would have clipped): just above the run's healthy gradient norms.
+
+    The 90th percentile of the norms before the trouble began, rounded to two digits. A threshold far above does
+    nothing; one far below scales every step down and slows learning.
+    """
+    if view.main is None:
+        return None
+    values = view.main.grad_norm.values()
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values) < 3:
+        return None
+    calm = values[: max(3, len(values) // 3)] if values[-1] > 10 * np.median(values[: max(3, len(values) // 3)]) else values
+    threshold = round_to(float(np.percentile(calm, 90)), 2)
+    return threshold, float(np.mean(values > threshold))
+
+
+def good_rate(view: View) -> tuple[float, float] | None:
+    """(current rate, a rate at which a typical step changes the weights by about 0.1-0.3% of their norm)."""
+    stream, ratio = view.main, view.matrix_ratio
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
+    if stream is None or not len(ratio) or not len(stream.lr.values()):
+        return None
+    rate = float(stream.lr.values().max())
+    hit = float(np.median(ratio[: max(2, len(ratio) // 3)]))
+    factor = min(1e4, max(1e-4, 2e-3 / hit))
+    return rate, round_to(rate * factor, 1)
+
+
+def round_to(value: float, digits: int) -> float:
+    """Round to significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return value
+    return float(f"{value:.{digits}g}")
+
+
+def optimizer_call(view: View) -> str:
+    """The optimizer's class name as a user writes it."""
+    name = view.optimizer_type()
+    return name if name and name != "manual update" else "SGD"
+
+
+def first_layer(name: str) -> str:
+    """``model.<path>`` for a parameter or module name, indexable where the path holds numbers."""
+    path = "model"
+    for part in [p for p in name.split(" ")[0].split(":")[0].split(".") if p]:
+        path += f"[{part}]" if part.isdigit() else f".{part}"
+    return path

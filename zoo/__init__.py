@@ -1,0 +1,1 @@
+"""Training scripts with a known fault, their repaired twins, and healthy scripts that look alarming."""
