@@ -28,7 +28,7 @@ class LossShape:
 
     n: int
     initial: float  # the very first value
-    start: float  # median of the first three values
+    start: float  # the first finite value: what the untouched model gives
     end: float  # median of the last tenth
     best: float  # lowest smoothed value
     best_at: float  # where, as a share of the run
@@ -63,12 +63,12 @@ def loss_shape(series: Series) -> LossShape | None:
     if n > 8 and float(np.var(detrended)) > 0:
         centred = detrended - detrended.mean()
         lag1 = float(np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2))
-    opening = series.opening(3)
+    opening = series.opening(1)
     recent = series.recent(max(3, min(64, series.count // 10)))
     return LossShape(
         n=series.count,
         initial=float(series.head[0][1]),
-        start=float(np.median(opening)) if len(opening) else float(values[0]),
+        start=float(opening[0]) if len(opening) else float(values[0]),
         end=float(np.median(recent)) if len(recent) else float(values[-1]),
         best=float(smooth.min()),
         best_at=float(smooth.argmin()) / max(1, n - 1),
@@ -281,6 +281,21 @@ class View:
     def loss_calls(self) -> list[dict[str, Any]]:
         """What the loss functions were fed, call by call."""
         return [dict(f.data) for f in self.history.facts("loss-call")]
+
+    @cached_property
+    def uninformed(self) -> float:
+        """Loss of a predictor that knows nothing, for mean-reduced classification losses; NaN for others."""
+        for call in self.loss_calls:
+            if call.get("reduction") != "mean" or "value" not in call:
+                continue
+            if abs(call["value"] - call.get("loss", call["value"])) > 0.01 * abs(call["value"]):
+                continue  # one term of several
+            if call["name"] in ("cross_entropy", "nll_loss") and call.get("classes", 0) > 1 and call.get("target_shape"):
+                return math.log(call["classes"])
+            if call["name"] in ("binary_cross_entropy_with_logits", "binary_cross_entropy"):
+                share = min(0.999, max(0.001, call.get("target_mean", 0.5)))
+                return -share * math.log(share) - (1 - share) * math.log(1 - share)
+        return math.nan
 
     @cached_property
     def batch(self) -> dict[str, float]:

@@ -144,6 +144,8 @@ def _vanishing(view: View) -> Iterator[Symptom]:
             message = f"the gradient shrinks by a factor of 1e{-start.decades:.0f} from {last} back to {first}"
             evidence = {"decades": start.decades, "decades_median": decades, "layers": float(len(start.sites))}
             yield Symptom("vanishing-gradients", "critical", first, 1, _last(view), evidence, message)
+    else:
+        yield from _starved_layers(view)
     decades, site, length = time_decades(view)
     if decades < -4 and view.loss is not None and not view.interleaved and has_stalled(view.loss):
         message = f"the gradient shrinks by a factor of 1e{-decades:.0f} on its way back through {length} time steps of {site}"
@@ -151,14 +153,35 @@ def _vanishing(view: View) -> Iterator[Symptom]:
         yield Symptom("vanishing-gradients", "warning", site, 1, _last(view), evidence, message)
 
 
+def _starved_layers(view: View) -> Iterator[Symptom]:
+    """For nets of few modules (an RNN and a head): weights that stand still while later ones learn."""
+    rows = [r for r in view.matrices if view.parameters[r].optimizer is not None]
+    ratios = _median_ratios(view, rows)
+    if len(rows) < 2 or not np.isfinite(ratios).all() or not ratios[-1] > 1e-5:
+        return
+    still = [r for r, x in zip(rows, ratios, strict=True) if x < 1e-4 * ratios[-1]]
+    zero = {r for s in view.streams for r in still if r < len(s.zero) and s.zero[r] + s.missing[r] >= s.steps}
+    if still and still[0] == rows[0] and len(zero) < len(still):
+        name = view.parameters[still[0]].name
+        message = f"{name} moves {ratios[-1] / max(ratios[0], 1e-30):.0e} times less than {view.parameters[rows[-1]].name}: hardly any gradient reaches it"
+        evidence = {"first": float(ratios[0]), "last": float(ratios[-1]), "layers": float(len(still))}
+        yield Symptom("vanishing-gradients", "critical", name, 1, _last(view), evidence, message)
+
+
+def _median_ratios(view: View, rows: list[int]) -> Array:
+    columns = [view.update_ratio[:, r] for r in rows] if len(view.update_ratio) else []
+    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in columns])
+
+
 def _starved(view: View, decades: float) -> bool:
     """Early layers move far less than late ones; or the optimizer hides that by rescaling and the loss still stalls."""
     rows = [r for r in view.matrices if view.parameters[r].optimizer is not None]
     if len(rows) < 3:
         return False
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.array([np.nanmedian(view.update_ratio[:, r]) if len(view.update_ratio) else np.nan for r in rows])
+    ratios = _median_ratios(view, rows)
     ratios = ratios[np.isfinite(ratios)]
+    if not len(ratios):
+        return False
     quarter = max(1, len(ratios) // 4)
     early, late = np.median(ratios[:quarter]), np.median(ratios[-quarter:])
     stalled = view.loss is not None and (has_stalled(view.loss) or view.loss.relative_drop < 0.1)

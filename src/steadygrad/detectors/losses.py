@@ -77,7 +77,7 @@ def _diverging(view: View) -> Iterator[Symptom]:
         runaway = shape.end > 3 * shape.start and rise > 4 * shape.noise
         risen = shape.end > 1.5 * shape.start and shape.end > 2.5 * shape.best and rise > 6 * shape.noise
         blown = shape.nonfinite > 0 and shape.worst > 10 * scale
-        lost = shape.best < 0.6 * shape.start and shape.end > 0.9 * shape.start and rise_from_best(shape) > 6
+        lost = shape.best < 0.6 * shape.start and shape.end > 0.9 * shape.start and rise_from_best(shape) > 4
         if not (runaway or risen or blown or lost):
             continue
         onset = rise_onset(stream, shape)
@@ -108,7 +108,14 @@ def rise_onset(stream: StreamHistory, shape: LossShape) -> int:
 def _stalled(view: View) -> Iterator[Symptom]:
     """Silent on converged runs (they moved first), on signed losses, and when training ended non-finite."""
     shape, stream = view.loss, view.main
-    if shape is None or stream is None or shape.lowest < 0 or shape.nonfinite or not has_stalled(shape):
+    if shape is None or stream is None or shape.lowest < 0 or shape.nonfinite:
+        return
+    uninformed = view.uninformed
+    if not has_stalled(shape) and shape.n >= 80 and shape.end > 0.98 * uninformed and len(view.streams) == 1:
+        message = f"after {shape.n} steps the loss ({shape.end:.4g}) is no better than a guess that ignores the input ({uninformed:.4g})"
+        evidence = {"start": shape.start, "end": shape.end, "uninformed": uninformed}
+        yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
+    if not has_stalled(shape):
         return
     message = (
         f"the loss has not moved: {shape.start:.4g} at the start, {shape.end:.4g} after {shape.n} steps "

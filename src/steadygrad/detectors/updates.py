@@ -27,10 +27,16 @@ def settled(view: View) -> Array:
 def _oversized(view: View) -> Iterator[Symptom]:
     """Silent on the first steps, on zero-initialised weights (left out) and while the loss keeps falling."""
     ratio = settled(view)
-    if len(ratio) < 2:
+    if len(ratio) < 2 or view.optimizer_type() == "LBFGS":  # its line search checks every step by itself
         return
     typical = float(np.median(ratio))
     shape = view.loss
+    first = view.matrix_ratio[:6]
+    hit = float(np.nanmax(first)) if np.isfinite(first).any() else 0.0
+    if shape is not None and hit > 0.5 and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0 and typical <= OVERSIZED_RATIO:
+        message = f"the first steps changed the weights by up to {hit:.0%} of their norm and drove the loss from {shape.start:.3g} to {shape.worst:.3g}"
+        yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message)
+        return
     falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
     if typical > OVERSIZED_RATIO and not falling:
         message = f"each step changes the weights by {typical:.0%} of their norm; about 0.1% is usual"
@@ -56,9 +62,28 @@ def total_move(view: View) -> float:
     return float(np.mean(ratio)) * view.history.steps if len(ratio) else float("nan")
 
 
+def faded_rate(view: View) -> tuple[int, int] | None:
+    """(step, last step) where the rate falls below 1% of its peak for more than half of the run."""
+    if view.main is None:
+        return None
+    rates, steps = view.main.lr.values(), view.main.lr.steps()
+    if len(rates) < 20 or not rates.max() > 0:
+        return None
+    low = rates < 0.01 * rates.max()
+    if float(low.mean()) < 0.5 or not low[-1]:
+        return None
+    return int(steps[int(np.flatnonzero(~low)[-1])]) + 1, view.main.last_step
+
+
 def _undersized(view: View) -> Iterator[Symptom]:
     """Silent at the end of a decay schedule (the whole run counts) and when the loss fell all the same."""
     moved, shape = total_move(view), view.loss
+    faded = faded_rate(view)
+    if shape is not None and faded is not None:
+        at, steps = faded
+        message = f"the learning rate fell below 1% of its largest value at step {at} of {steps}: nothing is learned from there on"
+        yield Symptom("undersized-updates", "warning", "", at, steps, {"from_step": float(at), "steps": float(steps)}, message)
+        return
     if shape is None or not moved < TOTAL_MOVE or shape.relative_drop > 0.5 or view.signed_loss:
         return
     ratio = float(np.nanmedian(view.matrix_ratio))

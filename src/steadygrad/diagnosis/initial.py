@@ -104,5 +104,5 @@ TOO_SMALL = CauseRule(
     "init-too-small",
     _too_small,
     ("reinit-kaiming", "reinit-xavier", "reinit-lsuv"),
-    explains=("depth-without-shortcut", "learning-rate-too-low", "saturating-activation", "long-recurrence"),
+    explains=("depth-without-shortcut", "learning-rate-too-low", "saturating-activation", "long-recurrence", "dying-relu"),
 )

@@ -112,6 +112,8 @@ def _below_spacing(view: View, rows: list[int]) -> float:
     for row in rows:
         info = view.parameters[row]
         size = math.prod(info.shape)
+        if not np.isfinite(weights[:, row]).any() or not np.isfinite(view.parameter("grad_std")[:, row]).any():
+            continue
         rms = float(np.nanmedian(weights[:, row])) / math.sqrt(max(1, size))
         step = rate if view.adaptive else rate * float(np.nanmedian(view.parameter("grad_std")[:, row]))
         if rms > 0 and info.role == "weight":

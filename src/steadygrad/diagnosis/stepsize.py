@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from steadygrad.detectors.clipping import choking
+from steadygrad.detectors.gradients import depth_flow
 from steadygrad.detectors.losses import rise_onset
-from steadygrad.detectors.updates import settled, total_move
+from steadygrad.detectors.updates import faded_rate, settled, total_move
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.diagnosis.initial import expected_loss
 from steadygrad.view import View
@@ -75,10 +76,17 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     if not math.isfinite(moved):
         return
     argument.location = view.source("optimizer") or view.source("backward")
+    faded = faded_rate(view)
+    if faded is not None:
+        argument.add(0.85, f"the schedule takes the rate below 1% of its peak at step {faded[0]} of {faded[1]}: is it stepped per batch where epochs were meant?")
+    argument.location = view.source("optimizer") or view.source("backward")
     argument.add(0.85 * ramp(1 / max(moved, 1e-30), 20, 200), f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps")
     argument.add(0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300), f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual")
     if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
         argument.add(0.4, "the loss falls slowly along a straight line")
+    flow = depth_flow(view, 0) if view.samples else None
+    if flow is not None and flow.decades < -3:
+        argument.doubt(0.5, f"the gradient fades by 1e{-flow.decades:.0f} on its way to the first layers")
     if findings.has("vanishing-gradients", "dead-units", "zero-gradients"):
         argument.doubt(0.7, "the gradient itself is missing: a larger rate would not bring it back")
     if view.main is not None and any(choking(view, s) is not None for s in view.streams):

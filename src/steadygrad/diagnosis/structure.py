@@ -60,11 +60,12 @@ def _deep(findings: Findings, argument: Argument) -> None:
         return
     flow = depth_flow(view, 0)
     argument.location = flow.sites[0].name if flow is not None else ""
-    decades = flow.decades if flow is not None else 0.0
+    flows = [f for f in (depth_flow(view, i) for i in range(len(view.samples))) if f is not None]
+    decades = max((f.decades for f in flows), key=abs, default=0.0)
     argument.add(0.35 + 0.35 * ramp(depth, DEEP_FROM, 30), f"{depth} weight layers in a row, and no shortcut past any of them")
     if abs(decades) > 2:
         direction = "shrinks" if decades < 0 else "grows"
-        argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth before any update")
+        argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth")
     else:
         argument.doubt(0.5, f"the gradient changes by only 1e{abs(decades):.1f} over depth")
     if view.has_norm:
@@ -80,10 +81,11 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     recurrent = [s for s in view.sites if s.kind == "recurrent"]
     if not recurrent and not reused and not site:
         return
-    if not findings.has("exploding-gradients", "vanishing-gradients", "stalled-loss", "non-finite", "diverging-loss", "loss-spike"):
+    if not findings.trouble:
         return
     argument.location = _recurrent_weight(view, site)
-    if length >= 8 and decades < -3 and view.loss is not None and has_stalled(view.loss):
+    stuck = view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss"))
+    if length >= 8 and decades < -3 and stuck:
         argument.add(0.85 * ramp(10**-decades, 1e3, 1e6), f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss does not move")
     if length >= 8 and decades > 1.5:
         argument.add(0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps")

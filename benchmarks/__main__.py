@@ -1,0 +1,73 @@
+"""``python -m benchmarks``: print what watching costs, beside the plain loop and other tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import report, store, timing
+from benchmarks.rivals import CONTESTANTS
+from benchmarks.timing import Plan, Result
+from benchmarks.workloads import WORKLOADS, available
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short blocks: a look, not a measurement")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    parser.add_argument("--only", choices=["overhead", "store"], help="one half of the benchmark")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
+    parser.add_argument("--tools", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
+    parser.add_argument("--rounds", type=int, help="pairs of blocks")
+    parser.add_argument("--threads", type=int, help="torch threads in each process")
+    return parser.parse_args()
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """The plan the options ask for."""
+    plan = timing.QUICK if args.quick else Plan()
+    changes = {name: getattr(args, name) for name in ("rounds", "threads") if getattr(args, name)}
+    return replace(plan, **changes)
+
+
+def overhead(console: Console, args: argparse.Namespace, plan: Plan) -> list[Result]:
+    """Every tool on every workload."""
+    results = []
+    for workload in args.workloads or available():
+        for name in args.tools or CONTESTANTS:
+            if CONTESTANTS[name].version is None:
+                results.append(Result(workload, name, status="not installed"))
+                continue
+            with console.status(f"{workload}: {CONTESTANTS[name].title}"):
+                results.append(timing.compare(workload, name, plan))
+    return results
+
+
+def main() -> None:
+    args = parse()
+    plan = plan_of(args)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    facts = report.machine()
+    report.print_machine(console, facts, plan)
+    out: dict[str, Any] = {"machine": facts, "plan": asdict(plan), "method": report.method(plan)}
+    if args.only != "store":
+        results = overhead(console, args, plan)
+        report.print_overhead(console, results)
+        out["overhead"] = timing.as_json(results)
+    if args.only != "overhead":
+        with console.status("run file"):
+            out["store"] = store.measure(5_000 if args.quick else 100_000)
+        report.print_store(console, out["store"])
+    if args.json is not None:
+        args.json.write_text(json.dumps(out, indent=2, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
