@@ -32,6 +32,8 @@ class GraphFacts:
     shortest: dict[int, int] = field(default_factory=dict)  # leaf id -> fewest weight operations to the loss
     longest: dict[int, int] = field(default_factory=dict)
     uses: Counter[int] = field(default_factory=Counter)  # leaf id -> operations that read it
+    readers: dict[int, str] = field(default_factory=dict)  # leaf id -> an operation that reads it
+    broadcast: str = ""  # a subtraction that pairs every row with every other, if the loss contains one
     norms: int = 0
     outermost: dict[str, Any] = field(default_factory=dict)  # of each kind of operation, the node nearest to the loss
     innermost: dict[str, Any] = field(default_factory=dict)  # ... and the one furthest from it
@@ -49,6 +51,7 @@ def walk(roots: Iterable[Tensor]) -> GraphFacts:
     order, inner = _topological(starts, facts)
     _distances(starts, order, inner, facts)
     facts.chain = _chain(starts)
+    facts.broadcast = _broadcast(starts)
     return facts
 
 
@@ -102,6 +105,8 @@ def _distances(starts: list[Any], order: list[Any], inner: dict[Any, list[Any]],
             leaf = getattr(following, "variable", None)
             if leaf is not None:
                 facts.uses[id(leaf)] += 1
+                if name != "T" or id(leaf) not in facts.readers:
+                    facts.readers[id(leaf)] = name
 
 
 def _chain(starts: list[Any], limit: int = 8) -> list[str]:
@@ -112,6 +117,27 @@ def _chain(starts: list[Any], limit: int = 8) -> list[str]:
         following = [n for n, _ in node.next_functions if n is not None and getattr(n, "variable", None) is None]
         node = following[0] if len(following) == 1 else None
     return names
+
+
+def _broadcast(starts: list[Any], limit: int = 8) -> str:
+    """``[32, 1] against [32]``: a network output of one column minus a vector gives a square, not a column."""
+    node = starts[0] if starts else None
+    for _ in range(limit):
+        following = [n for n, _ in node.next_functions if n is not None] if node is not None else []
+        if len(following) != 1:
+            return ""
+        inner = following[0]
+        out, before = _shape(node), _shape(inner)
+        if op_name(node) in ("Sub", "Rsub") and len(out) == 2 and out[0] == out[1] > 1 and before == (out[0], 1):
+            if op_name(inner) != "Unsqueeze":
+                return f"{list(before)} against [{out[0]}]"
+        node = inner
+    return ""
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(int(d) for d in metadata[0].shape) if metadata else ()
 
 
 def saved(node: Any, attribute: str) -> Any:

@@ -304,6 +304,8 @@ class Monitor:
                     "shortest": [facts.shortest[k] for k in rows],
                     "longest": [facts.longest[k] for k in rows],
                     "uses": [facts.uses[k] for k in rows],
+                    "readers": [facts.readers.get(k, "") for k in rows],
+                    "broadcast": facts.broadcast,
                 },
             )
         )

@@ -187,10 +187,27 @@ class View:
         return ratio
 
     @cached_property
+    def tables(self) -> set[int]:
+        """Rows of parameters that are looked up (embeddings by hand), not multiplied with."""
+        rows, readers = self.graph.get("parameters", []), self.graph.get("readers", [])
+        return {r for r, op in zip(rows, readers, strict=False) if op.startswith(("Index", "Embedding", "Gather"))}
+
+    @cached_property
+    def penalised(self) -> list[int]:
+        """Rows of weight matrices that the loss reads directly, past every layer: a penalty on the weights."""
+        rows, near = self.graph.get("parameters", []), self.graph.get("shortest", [])
+        wanted = set(self.matrices)
+        return [r for r, d in zip(rows, near, strict=True) if d == 0 and r in wanted] if self.longest_path >= 2 else []
+
+    @cached_property
     def matrices(self) -> list[int]:
         """Rows of weight matrices that an optimizer trains, in forward order where known."""
         order = {row: site.index for site in reversed(self.sites) for row in site.params}
-        rows = [p.index for p in self.parameters if p.role in MATRIX_ROLES and p.trainable and len(p.shape) >= 2]
+        rows = [
+            p.index
+            for p in self.parameters
+            if p.role in MATRIX_ROLES and p.trainable and len(p.shape) >= 2 and p.index not in self.tables
+        ]
         return sorted(rows, key=lambda r: (order.get(r, 1 << 30), r))
 
     @cached_property
@@ -211,7 +228,7 @@ class View:
         return {
             p.index: p.init_rms * math.sqrt(p.fan_in)
             for p in self.parameters
-            if p.role in MATRIX_ROLES and p.fan_in > 0 and math.isfinite(p.init_rms)
+            if p.role in MATRIX_ROLES and p.fan_in > 0 and math.isfinite(p.init_rms) and p.index not in self.tables
         }
 
     # -- signal flow --------------------------------------------------------------------------------------------
@@ -242,6 +259,11 @@ class View:
         """How many operations of these kinds the graph holds."""
         counts = self.graph.get("ops", {})
         return sum(v for k, v in counts.items() if any(n in k for n in names))
+
+    @cached_property
+    def reached(self) -> set[int]:
+        """Rows of parameters that the loss depended on at any look."""
+        return {r for f in self.history.facts("graph") for r in f.data["parameters"]}
 
     @cached_property
     def depth(self) -> int:

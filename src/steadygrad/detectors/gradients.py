@@ -59,7 +59,7 @@ def time_decades(view: View) -> tuple[float, str, int]:
                 best = (decades, view.sites[fact.data["site"]].name, len(flow))
     first, last, calls = (view.site(k) for k in ("signal_first", "signal_last", "calls"))
     for site in view.sites:
-        if len(calls) and np.nanmax(calls[:, site.index], initial=0) >= 8:
+        if len(calls) and np.nanmax(calls[:, site.index], initial=0) >= 8 and (site.params or view.reused):
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.log10(first[:, site.index] / last[:, site.index])
             ratio = ratio[np.isfinite(ratio)]
@@ -194,7 +194,6 @@ def _starved(view: View, decades: float) -> bool:
 def untrained(view: View) -> tuple[list[int], list[int], list[int]]:
     """Rows that (never receive a gradient, receive only zeros, are in no optimizer although the loss reaches them)."""
     never, zeros, outside = [], [], []
-    reached = set(view.graph.get("parameters", []))
     for stream in view.streams:
         if stream.steps < 10:
             continue
@@ -205,7 +204,7 @@ def untrained(view: View) -> tuple[list[int], list[int], list[int]]:
                 elif stream.zero[p.index] + stream.missing[p.index] == stream.steps:
                     zeros.append(p.index)
     if view.streams and view.optimizer_type() != "manual update":
-        outside = [p.index for p in view.parameters if p.optimizer is None and p.trainable and p.index in reached]
+        outside = [p.index for p in view.parameters if p.optimizer is None and p.trainable and p.index in view.reached]
     return never, zeros, outside
 
 

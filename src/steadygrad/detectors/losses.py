@@ -111,8 +111,8 @@ def _stalled(view: View) -> Iterator[Symptom]:
     if shape is None or stream is None or shape.lowest < 0 or shape.nonfinite:
         return
     uninformed = view.uninformed
-    if not has_stalled(shape) and shape.n >= 80 and shape.end > 0.98 * uninformed and len(view.streams) == 1:
-        message = f"after {shape.n} steps the loss ({shape.end:.4g}) is no better than a guess that ignores the input ({uninformed:.4g})"
+    if not has_stalled(shape) and shape.n >= 80 and shape.end > 0.965 * uninformed and len(view.streams) == 1:
+        message = f"after {shape.n} steps the loss ({shape.end:.4g}) is hardly better than a guess that ignores the input ({uninformed:.4g})"
         evidence = {"start": shape.start, "end": shape.end, "uninformed": uninformed}
         yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
     if not has_stalled(shape):

@@ -37,12 +37,26 @@ def _oversized(view: View) -> Iterator[Symptom]:
         message = f"the first steps changed the weights by up to {hit:.0%} of their norm and drove the loss from {shape.start:.3g} to {shape.worst:.3g}"
         yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message)
         return
+    growth = weight_growth(view)
+    poor = shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
+    if typical > 0.02 and growth > 5 and poor:
+        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.0f}-fold while the loss hardly fell"
+        evidence = {"update_ratio": typical, "growth": growth}
+        yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, evidence, message)
+        return
     falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
     if typical > OVERSIZED_RATIO and not falling:
         message = f"each step changes the weights by {typical:.0%} of their norm; about 0.1% is usual"
         evidence = {"update_ratio": typical}
         severity = "critical" if typical > 1 else "warning"
         yield Symptom("oversized-updates", severity, _largest(view), 1, view.history.steps, evidence, message)
+
+
+def weight_growth(view: View) -> float:
+    """Largest growth of a weight matrix's norm from the first to the last finite sample."""
+    weights = view.parameter("weight_norm")[:, view.matrices] if view.samples and view.matrices else np.zeros((0, 0))
+    growth = [c[-1] / c[0] for c in (col[np.isfinite(col)] for col in weights.T) if len(c) > 1 and c[0] > 0]
+    return float(max(growth)) if growth else 1.0
 
 
 def _largest(view: View) -> str:

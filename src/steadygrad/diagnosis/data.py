@@ -14,7 +14,7 @@ from steadygrad.view import View
 
 def _unnormalized(findings: Findings, argument: Argument) -> None:
     view, batch = findings.view, findings.view.batch
-    if "input_std" not in batch or not findings.trouble:
+    if "input_std" not in batch or not (findings.trouble or math.hypot(batch["input_std"], batch["input_mean"]) > 100):
         return
     first = next((s for s in view.sites if s.params), None)
     argument.location = first.name if first is not None else ""
@@ -32,7 +32,7 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
     if first is not None and first.kind == "norm":
         argument.doubt(0.7, "the model normalises its inputs itself")
     if findings.learning and not findings.has("non-finite", "diverging-loss", "dead-units"):
-        argument.doubt(0.5, "the loss falls all the same")
+        argument.doubt(0.5 if scale < 1000 else 0.2, "the loss falls all the same")
 
 
 # -- corrupt batches ----------------------------------------------------------------------------------------------
@@ -87,6 +87,9 @@ def _misuse(findings: Findings, argument: Argument) -> None:
         _probabilities_for_logits(call, chain, argument)
         _logits_for_probabilities(call, chain, argument)
         _broadcast(call, argument)
+    if view.graph.get("broadcast"):
+        argument.location = view.source("backward")
+        argument.add(0.95, f"prediction and target are broadcast ({view.graph['broadcast']}): every prediction is compared with every target")
     _sum_reduction(findings, argument)
 
 
@@ -143,7 +146,7 @@ def _sum_reduction(findings: Findings, argument: Argument) -> None:
     ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
     if size >= 8 and findings.trouble and not findings.learning and len(ratio) and float(np.median(ratio[:8])) > 0.01:
         argument.location = _site(summed[0])
-        argument.add(0.8, f"the loss is summed over {size} values, so gradient and effective rate are {size} times those of a mean")
+        argument.add(0.45, f"the loss is summed over {size} values, so gradient and effective rate are {size} times those of a mean")
 
 
 UNNORMALIZED = CauseRule(

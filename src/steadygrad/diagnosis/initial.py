@@ -43,9 +43,10 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
     expected = expected_loss(view)
     far_off = expected is not None and expected[0] > 3 * expected[1]
+    typical = float(np.median(list(gains.values())))
     if not findings.trouble and not far_off:
-        weight *= 0.4
-    if findings.learning and not far_off and not findings.has("exploding-gradients", "non-finite"):
+        weight *= 0.8 if typical > 5 and not view.has_norm else 0.4
+    elif findings.learning and not far_off and not findings.has("exploding-gradients", "non-finite"):
         weight *= 0.7
     kaiming = gain / math.sqrt(2)
     argument.add(weight, f"{size} start {kaiming:.1f}x larger than Kaiming's value would be ({name} most)")

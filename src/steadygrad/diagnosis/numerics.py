@@ -50,16 +50,30 @@ def _unstable(findings: Findings, argument: Argument) -> None:
             argument.add(0.85, f"{POLES[op]} in `{where}` gave the first {origin['result']}")
         else:
             argument.add(0.4, f"the operation {origin['op']} in `{where}` gave the first {origin['result']}")
+        calm = calm_before(view)
+        if calm and origin.get("dtype") != "float16":
+            argument.add(0.5, "loss and gradients were of their usual size until then")
         if any(v.get("absmin", 1.0) == 0.0 for v in values) and op in ("log", "sqrt", "div", "rsqrt", "reciprocal", "norm", "linalg_vector_norm", "pow"):
             argument.add(0.5, "one of its inputs is exactly 0")
         if origin.get("backward"):
             argument.add(0.3, "the loss itself is finite: only the slope of this operation is not")
-        if largest > 1e6 and op != "exp":
+        if largest > 1e6 and op != "exp" and not calm:
             argument.doubt(0.75, f"its inputs had already grown to {largest:.2g}")
         if origin.get("dtype") == "float16":
             argument.doubt(0.6, "the value does not fit float16, which ends at 65504")
         if _spoiled_before(view):
             argument.doubt(0.5, "gradients had grown out of all proportion before")
+
+
+def calm_before(view: View) -> bool:
+    """Nothing was growing in the last finite steps: the values broke within a single forward or backward pass."""
+    stream = view.main
+    if stream is None or stream.steps < 3:
+        return False
+    norms, losses = stream.grad_norm.values(), stream.loss.values()
+    if len(norms) < 2 or len(losses) < 2:
+        return False
+    return bool(norms[-3:].max() <= 5 * np.median(norms) and losses[-3:].max() <= 2 * abs(float(losses[0])))
 
 
 def _spoiled_before(view: View) -> bool:

@@ -32,8 +32,7 @@ def _detached(findings: Findings, argument: Argument) -> None:
         argument.add(0.95, f"{listed(view.history.named(outside))} take part in the loss but are in no optimizer")
     elif never:
         argument.location = common_place(view, never)
-        reached = set(view.graph.get("parameters", []))
-        cut = [r for r in never if r not in reached]
+        cut = [r for r in never if r not in view.reached]
         if cut:
             argument.add(0.95, f"no path leads from the loss to {listed(view.history.named(cut))}: the graph is cut (detach, no_grad, .data, .item)")
         else:

@@ -9,9 +9,11 @@ import numpy as np
 from steadygrad.detectors.clipping import choking
 from steadygrad.detectors.gradients import depth_flow
 from steadygrad.detectors.losses import rise_onset
-from steadygrad.detectors.updates import faded_rate, settled, total_move
+from steadygrad.detectors.updates import faded_rate, settled, total_move, weight_growth
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.diagnosis.initial import expected_loss
+from steadygrad.diagnosis.numerics import calm_before, origins
+from steadygrad.history import Array
 from steadygrad.view import View
 
 
@@ -51,7 +53,10 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.add(0.6, "units died right after steps that large")
     growth = weight_growth(view)
     if growth > 2:
-        argument.add(0.3 * ramp(growth, 2, 20), f"the weights grew {growth:.1f}-fold")
+        argument.add(0.6 * ramp(growth, 2, 20), f"the weights grew {growth:.1f}-fold")
+    traced = origins(view)
+    if traced and calm_before(view):
+        argument.doubt(0.6, "nothing was growing before the first non-finite value")
     expected = expected_loss(view)
     if expected is not None and expected[0] > 5 * expected[1]:
         argument.doubt(0.4, "the loss was far too high before the first step")
@@ -59,13 +64,6 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.6, "the updates are not large")
     if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2:
         argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
-
-
-def weight_growth(view: View) -> float:
-    """Largest growth of a weight matrix's norm from the first to the last finite sample."""
-    weights = view.parameter("weight_norm")[:, view.matrices] if view.samples and view.matrices else np.zeros((0, 0))
-    growth = [c[-1] / c[0] for c in (col[np.isfinite(col)] for col in weights.T) if len(c) > 1 and c[0] > 0]
-    return float(max(growth)) if growth else 1.0
 
 
 def _too_low(findings: Findings, argument: Argument) -> None:
@@ -106,21 +104,26 @@ def _warmup(findings: Findings, argument: Argument) -> None:
     first, peak = rates(view)
     if shape is None or not view.adaptive or not (view.has_attention or view.has_norm) or not first > 0.5 * peak:
         return
-    if not findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients", "oscillating-loss"):  # fmt: skip
+    poor = shape.n >= 80 and shape.relative_drop < 0.4 and not shape.nonfinite and not view.signed_loss
+    stuck = findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients", "oscillating-loss")  # fmt: skip
+    if not stuck and not (poor and view.has_attention):
         return
     argument.location = view.source("optimizer")
     rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
-    argument.add(0.45 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else ""))
+    argument.add(0.35 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else ""))
+    hit = early_ratio(view)
+    if hit > 0.01:
+        argument.add((0.65 if view.has_attention else 0.35) * ramp(hit, 0.01, 0.06), f"the first steps changed the weights by {hit:.2g} of their norm; with a ramp it would be about 1e-3")
     values = view.main.loss.values() if view.main is not None else np.zeros(0)
     opening = values[: max(10, len(values) // 5)]
     if len(opening) and float(opening.max()) > 1.15 * shape.initial:
         argument.add(0.4, f"the loss rose from {shape.initial:.3g} to {float(opening.max()):.3g} within the first steps")
-    if early_ratio(view) > 0.02:
-        argument.add(0.35 * ramp(early_ratio(view), 0.02, 0.2), f"the first steps changed the weights by {early_ratio(view):.2g} of their norm")
-    if findings.has("stalled-loss") and view.has_attention and first <= 0.02:
-        argument.add(0.35, "it got stuck where the first steps had thrown it")
+    if view.has_attention and (poor or findings.has("stalled-loss")) and first <= 0.02:
+        argument.add(0.35, "after a quick first drop it got stuck where the first steps had thrown it")
     if first > 0.03:
         argument.doubt(0.5, f"a rate of {first:.2g} is too high with a warm-up as well")
+    if hit < 0.01:
+        argument.doubt(0.5, f"the first steps were small ({hit:.1g} of the weights)")
     if view.main is not None and findings.has("diverging-loss") and rise_onset(view.main, shape) > 0.4 * view.history.steps:
         argument.doubt(0.6, "the trouble came late, long after the first steps")
 
@@ -139,38 +142,57 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
             argument.doubt(0.5, f"{view.optimizer_type(stream)} divides by the gradient's scale, so a constant factor cancels")
         if findings.has("exploding-gradients"):
             argument.doubt(0.7, "the gradient explodes: the clip only reacts to it")
+        if findings.learning and not findings.has("ineffective-clipping"):
+            argument.doubt(0.8, "the loss falls all the same")
         return
 
 
 def _decay(findings: Findings, argument: Argument) -> None:
-    view, stream = findings.view, findings.view.main
+    view = findings.view
     decayed = [p.index for p in view.parameters if p.weight_decay > 0 and p.index in set(view.matrices)]
-    if stream is None or not decayed or not len(view.samples):
+    rows = decayed or view.penalised
+    if view.main is None or not rows or not len(view.samples):
         return
+    weights = view.parameter("weight_norm")[:, rows]
+    with np.errstate(all="ignore"):
+        shrink = float(np.nanmedian(_last_finite(weights) / weights[0])) if np.isfinite(weights[0]).any() else 1.0
+    argument.location = view.source("optimizer" if decayed else "backward")
+    if decayed:
+        _decay_force(findings, argument, decayed, weights)
+    elif shrink < 0.5:
+        argument.add(0.4, "the loss holds a penalty on the weights themselves")
+    if shrink < 0.7:
+        argument.add(0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 3), f"the weights shrank to {shrink:.2g} of their first norm")
+    elif shrink > 0.95:
+        argument.doubt(0.8, "the weights do not shrink")
+    coefficient = max((view.parameters[r].weight_decay for r in decayed), default=0.0)
+    if findings.learning and not findings.trouble:
+        gentle = bool(decayed) and coefficient <= 0.1
+        argument.doubt(0.8 if gentle else 0.15, "the loss falls all the same")
+
+
+def _decay_force(findings: Findings, argument: Argument, decayed: list[int], weights: Array) -> None:
+    """The decay term beside the gradient it competes with, and how fast it would shrink the weights alone."""
+    view = findings.view
     coefficient = max(view.parameters[r].weight_decay for r in decayed)
-    weights, updates = view.parameter("weight_norm")[:, decayed], view.parameter("update_norm")[:, decayed]
-    gradients = view.parameter("grad_std")[:, decayed]
-    numel = np.array([math.prod(view.parameters[r].shape) for r in decayed])
     decoupled = view.optimizer_type() == "AdamW" or bool(view.hyper("decoupled_weight_decay"))
     rate = rates(view)[1]
+    numel = np.array([math.prod(view.parameters[r].shape) for r in decayed])
+    gradients = view.parameter("grad_std")[:, decayed] * np.sqrt(numel)
     with np.errstate(all="ignore"):
-        force = rate * coefficient * weights / updates if decoupled else coefficient * weights / (gradients * np.sqrt(numel))
-        shrink = np.nanmedian(weights[-1] / weights[0])
+        force = coefficient * weights / gradients
     force = force[np.isfinite(force)]
-    if not len(force):
-        return
-    typical = float(np.median(force))
-    argument.location = view.source("optimizer")
-    term = "the decay term is {:.2g} times the {}".format(typical, "whole update" if decoupled else "gradient")
-    argument.add(0.6 * ramp(typical, 0.4 if decoupled else 1.0, 1.5 if decoupled else 10), f"with weight_decay={coefficient:g}, {term} on a typical step")
-    if shrink < 0.7:
-        argument.add(0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 4), f"the weights shrank to {shrink:.2g} of their first norm")
-    if shrink > 0.95:
-        argument.doubt(0.8, "the weights do not shrink")
-    if findings.learning and coefficient <= 0.1:
-        argument.doubt(0.8, "the loss falls all the same")
-    elif findings.learning:
-        argument.doubt(0.3, "the loss falls all the same")
+    if not decoupled and len(force):
+        typical = float(np.median(force))
+        argument.add(0.6 * ramp(typical, 1.0, 10), f"with weight_decay={coefficient:g} the decay term is {typical:.2g} times the gradient on a typical step")
+    steps = 1 / max(rate * coefficient, 1e-30)
+    if decoupled or not view.adaptive:
+        argument.add(0.8 * ramp(view.history.steps / steps, 1.0, 5), f"with rate {rate:.2g} and weight_decay={coefficient:g} the decay alone shrinks the weights to a third every {steps:.0f} steps")
+
+
+def _last_finite(weights: Array) -> Array:
+    """Each column's last finite value."""
+    return np.array([c[np.isfinite(c)][-1] if np.isfinite(c).any() else np.nan for c in weights.T])
 
 
 TOO_HIGH = CauseRule(

@@ -20,7 +20,13 @@ DEEP_FROM = 10
 def squashing_depth(view: View, *kinds: str) -> int:
     """How many hidden sigmoid (or tanh) activations lie in the forward path, functional ones included."""
     last = max((s.index for s in view.weighted_sites), default=-1)
-    return sum(s.kind == "activation" and s.activation in kinds and s.index < last for s in view.sites)
+    calls = view.site("calls")
+    count = 0
+    for site in view.sites:
+        if site.kind == "activation" and site.activation in kinds and site.index < last:
+            seen = calls[:, site.index] if len(calls) else np.zeros(0)
+            count += int(np.nanmedian(seen)) if np.isfinite(seen).any() and not view.reused else 1
+    return count
 
 
 def _decades(view: View) -> float:
@@ -67,7 +73,7 @@ def _deep(findings: Findings, argument: Argument) -> None:
         direction = "shrinks" if decades < 0 else "grows"
         argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth")
     else:
-        argument.doubt(0.5, f"the gradient changes by only 1e{abs(decades):.1f} over depth")
+        argument.doubt(0.5 if depth < 25 else 0.2, f"the gradient changes by only 1e{abs(decades):.1f} over depth")
     if view.has_norm:
         argument.doubt(0.5, "normalisation layers reset the scale")
     if squashing_depth(view, "sigmoid") >= 3:
@@ -162,7 +168,7 @@ RECURRENCE = CauseRule(
     "long-recurrence",
     _recurrence,
     ("clip-norm", "lower-lr", "reinit-orthogonal", "clip-adaptive"),
-    explains=("depth-without-shortcut", "learning-rate-too-low", "saturating-activation"),
+    explains=("depth-without-shortcut", "learning-rate-too-low", "learning-rate-too-high", "saturating-activation"),
 )
 DYING = CauseRule(
     "dying-relu",
