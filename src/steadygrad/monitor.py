@@ -145,6 +145,7 @@ class Monitor:
         self._backwards_without_step = 0
         self._manual: Stream | None = None
         self._traced = 0
+        self._structure_due = False
         self._autocast = ""
         self._sources: set[tuple[str, str]] = set()
         self.probe: Probe | None = None
@@ -177,6 +178,7 @@ class Monitor:
         self._close_manual()
         if not self.registry.knows(root):
             self.registry.add_root(root, user_frame(3))
+            self._structure_due = True
         pending = self._pending
         if not pending.roots:
             pending.rng = torch.get_rng_state()
@@ -271,7 +273,8 @@ class Monitor:
     def _note_structure(self, roots: Sequence[Tensor], value: float) -> None:
         if self.compiled:
             return
-        if self._structural:
+        if self._structural or self._structure_due:
+            self._structure_due = False
             facts = graph.walk(roots)
             self._register_leaves(facts)
             self._emit_graph(facts)
@@ -285,7 +288,9 @@ class Monitor:
         unknown = [leaf for leaf in leaves if self.registry.index_of(leaf) is None]
         if unknown:
             self.registry.refresh()
-            self.registry.add_loose(unknown, self._pending.frame)
+            # Beside an optimizer, a plain tensor that requires grad is an input to differentiate by, not a parameter.
+            loose = [leaf for leaf in unknown if isinstance(leaf, nn.Parameter) or not self._built]
+            self.registry.add_loose(loose, self._pending.frame)
 
     def _emit_graph(self, facts: graph.GraphFacts) -> None:
         index = {key: self.registry.index_of(leaf) for key, leaf in facts.leaves.items()}

@@ -104,16 +104,24 @@ def _precision(findings: Findings, argument: Argument) -> None:
             argument.add(0.75, f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away")
         if half[0].dtype == "float16" and findings.trouble:
             argument.add(0.4, "the parameters are float16")
-    if view.history.facts("half-precision") or half:
-        zeros = view.parameter("grad_zeros")
-        rows = [r for r in view.matrices if np.isfinite(zeros[:, r]).any()] if len(zeros) else []
-        lost = float(np.median([np.nanmedian(zeros[:, r]) for r in rows])) if rows else 0.0
-        if lost > 0.5:
-            argument.add(0.8, f"{lost:.0%} of the gradient entries are exactly 0: they underflow in half precision")
+    computed = [str(f.data["dtype"]) for f in view.history.facts("half-precision")]
+    if "float16" in [*computed, *(p.dtype for p in half)]:  # bfloat16 has the exponents of float32: no underflow
+        lost, peak = _zero_share(view)
+        if lost > 0.5 and peak < 1e-4:
+            argument.add(0.8, f"{lost:.0%} of the gradient entries are exactly 0 and the largest is {peak:.1g}: they underflow float16, and no GradScaler lifts them")
         elif findings.trouble and not argument.weights:
-            argument.add(0.25, "part of the computation runs in half precision")
+            argument.add(0.25, "part of the computation runs in float16")
     if stream is not None and len(stream.amp_skips) > 17:
         argument.add(0.8, f"the GradScaler skipped {len(stream.amp_skips)} steps: gradients overflow float16")
+
+
+def _zero_share(view: View) -> tuple[float, float]:
+    """(typical share of exact zeros, typical largest entry) over the gradients of the weight matrices."""
+    zeros, peaks = view.parameter("grad_zeros"), view.parameter("grad_max")
+    rows = [r for r in view.matrices if len(zeros) and np.isfinite(zeros[:, r]).any()]
+    if not rows:
+        return 0.0, math.inf
+    return tuple(float(np.median([np.nanmedian(m[:, r]) for r in rows])) for m in (zeros, peaks))  # type: ignore[return-value]
 
 
 def _below_spacing(view: View, rows: list[int]) -> float:

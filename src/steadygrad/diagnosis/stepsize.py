@@ -163,7 +163,7 @@ def _decay(findings: Findings, argument: Argument) -> None:
         argument.add(0.4, "the loss holds a penalty on the weights themselves")
     if shrink < 0.7:
         argument.add(0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 3), f"the weights shrank to {shrink:.2g} of their first norm")
-    elif shrink > 0.95:
+    elif shrink > 0.95 and argument.confidence < 0.6:
         argument.doubt(0.8, "the weights do not shrink")
     coefficient = max((view.parameters[r].weight_decay for r in decayed), default=0.0)
     if findings.learning and not findings.trouble:
