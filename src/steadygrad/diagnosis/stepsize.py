@@ -166,6 +166,8 @@ def _decay(findings: Findings, argument: Argument) -> None:
     elif shrink > 0.95 and argument.confidence < 0.6:
         argument.doubt(0.8, "the weights do not shrink")
     coefficient = max((view.parameters[r].weight_decay for r in decayed), default=0.0)
+    if decayed and coefficient <= 0.1 and weight_growth(view) > 2:
+        argument.doubt(0.7, f"weight_decay={coefficient:g} is a usual value, and the weights grow all the same: the rate is what is large")
     if findings.learning and not findings.trouble:
         gentle = bool(decayed) and coefficient <= 0.1
         argument.doubt(0.8 if gentle else 0.15, "the loss falls all the same")
