@@ -368,6 +368,8 @@ class Monitor:
         """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:
+            if self._sampled:
+                self._note_source("clip", user_frame(3))
             rows = stats.norms(gradients)
             self._pending.clip_norms.append((tuple(map(id, gradients)), rows))
             self._pending.clip = Clip("value", limit, float(torch.linalg.vector_norm(rows)), math.nan)
@@ -589,12 +591,16 @@ class Monitor:
     def _watch_clearing(self, stream: Stream, measured: Measured | None) -> None:
         """Remember the largest gradient: a later backward shows whether it was cleared in between."""
         stream.uncleared = None
-        if measured is not None and measured.gradients and not stream.functional:
+        if measured is not None and measured.gradients and not stream.functional and self._next_is_sampled():
             norms = measured.norms[measured.rows]
-            if np.isfinite(norms).all() and norms.max() > 0:
-                parameters = [p for p in self._parameters_of(stream) if p.grad is not None]
-                if len(parameters) == len(norms):
-                    stream.uncleared = weakref.ref(parameters[int(norms.argmax())])
+            if math.isfinite(float(norms.sum())) and norms.max() > 0:
+                row = int(measured.rows[int(norms.argmax())])
+                parameter = self.registry.tensor(row)
+                stream.uncleared = weakref.ref(parameter) if parameter is not None else None
+
+    def _next_is_sampled(self) -> bool:
+        n = self._iteration + 1
+        return self._sampled or n in EARLY_STEPS or n >= self._next_sample
 
     def _rate(self, stream: Stream) -> float | None:
         optimizer = stream.optimizer() if stream.optimizer is not None else None

@@ -194,11 +194,29 @@ class Registry:
         known = len(self.parameters)
         for parameter in parameters:
             if self.index_of(parameter) is None:
-                name = variable_name(parameter, frame) or f"parameter_{len(self.parameters)}"
+                name = self._unregistered_name(parameter) or variable_name(parameter, frame)
+                name = name or f"parameter_{len(self.parameters)}"
                 self._add(name, "", name, parameter, None)
         if len(self.parameters) != known:
             self._measure_new(known)
             self._on_parameters(self.parameters)
+
+    def _unregistered_name(self, parameter: Tensor) -> str:
+        """``blocks.0.weight`` for a module kept in a plain list or dict, where ``named_parameters()`` does not see it."""
+        for ref, prefix in list(self._module_name.values()):
+            owner = ref()
+            for attribute, value in list(vars(owner).items()) if owner is not None else ():
+                if attribute.startswith("_") or not isinstance(value, list | tuple | dict):
+                    continue
+                for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+                    path = ".".join(str(part) for part in (prefix, attribute, key) if part != "")
+                    if child is parameter:
+                        return path
+                    if isinstance(child, nn.Module):
+                        for name, held in child.named_parameters():
+                            if held is parameter:
+                                return f"{path}.{name}"
+        return ""
 
     def assign(self, parameters: list[Tensor], stream: int, weight_decays: list[float]) -> None:
         """Note which optimizer trains which parameters, and with what weight decay."""

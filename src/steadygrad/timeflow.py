@@ -53,7 +53,7 @@ def flow_through_time(module: nn.RNNBase, args: tuple[Any, ...], grad_output: Te
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         probe = x.detach()[rows].clone().requires_grad_()
         output, _ = module.forward(probe, state) if state is not None else module.forward(probe)
-        (gradient,) = differentiate(output, probe, vector)
+        (gradient,) = differentiate((output * vector).sum(), probe)
     size = gradient.movedim(time, 0)[: last + 1].flatten(1).pow(2).mean(1).sqrt()
     values: list[float] = size.tolist()
     return values

@@ -252,8 +252,8 @@ class View:
     @cached_property
     def graph(self) -> dict[str, Any]:
         """The largest autograd graph seen; empty where none was walked."""
-        facts = [f.data for f in self.history.facts("graph")]
-        return dict(max(facts, key=lambda d: d["nodes"])) if facts else {}
+        facts = self.history.facts("graph")
+        return dict(max(facts, key=lambda f: (f.data["nodes"], f.step)).data) if facts else {}
 
     def ops(self, *names: str) -> int:
         """How many operations of these kinds the graph holds."""
@@ -269,6 +269,13 @@ class View:
     def depth(self) -> int:
         """Fewest weight operations between the loss and the deepest parameter: what a shortcut cannot bypass."""
         return max(self.graph.get("shortest", [0]), default=0)
+
+    @cached_property
+    def input_parameter(self) -> str:
+        """The weight matrix furthest from the loss: the one that meets the data. "" where no graph was walked."""
+        rows, far = self.graph.get("parameters", []), self.graph.get("longest", [])
+        matrices = [(d, -r) for r, d in zip(rows, far, strict=True) if len(self.parameters[r].shape) >= 1]
+        return self.parameters[-max(matrices)[1]].name if matrices else ""
 
     @cached_property
     def longest_path(self) -> int:

@@ -17,7 +17,7 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
     if "input_std" not in batch or not (findings.trouble or math.hypot(batch["input_std"], batch["input_mean"]) > 100):
         return
     first = next((s for s in view.sites if s.params), None)
-    argument.location = first.name if first is not None else ""
+    argument.location = first.name if first is not None else view.input_parameter
     std, mean, peak = batch["input_std"], abs(batch["input_mean"]), batch["input_max"]
     scale = math.hypot(std, mean)
     argument.add(0.8 * ramp(scale, 5, 60), f"the inputs are of size {scale:.3g} (mean {batch['input_mean']:.3g}, max {peak:.3g}); layers expect about 1")
@@ -59,13 +59,22 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
     for spike in _worst_spikes(view):
         odd = odd_batch(view, spike.batch)
         if odd is not None:
+            argument.location = _entrance(view, odd)
             argument.add(0.9, f"the batch of step {spike.step} is an outlier: {odd}")
             return
     for fact in view.history.facts("bad-batch"):
+        argument.location = _entrance(view, str(fact.data["what"]))
         argument.add(0.95, f"the batch of step {fact.step} holds NaN or Inf: {fact.data['what']}")
         return
     if findings.has("loss-spike") and view.main is not None and view.main.spike_count <= 3:
         argument.add(0.45, "the loss jumped on a single batch while its neighbours were fine")
+
+
+def _entrance(view: View, what: str) -> str:
+    """Where such data enters: the loss for targets, the first module for inputs."""
+    if "target" in what and view.loss_calls:
+        return _site(view.loss_calls[0])
+    return next((s.name for s in view.sites if s.params), view.input_parameter)
 
 
 def _worst_spikes(view: View) -> list[Spike]:
