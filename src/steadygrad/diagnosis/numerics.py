@@ -118,7 +118,7 @@ def _precision(findings: Findings, argument: Argument) -> None:
 def _zero_share(view: View) -> tuple[float, float]:
     """(typical share of exact zeros, typical largest entry) over the gradients of the weight matrices."""
     zeros, peaks = view.parameter("grad_zeros"), view.parameter("grad_max")
-    rows = [r for r in view.matrices if len(zeros) and np.isfinite(zeros[:, r]).any()]
+    rows = [r for r in view.matrices if len(zeros) and np.isfinite(zeros[:, r] + peaks[:, r]).any()]
     if not rows:
         return 0.0, math.inf
     return tuple(float(np.median([np.nanmedian(m[:, r]) for r in rows])) for m in (zeros, peaks))  # type: ignore[return-value]
