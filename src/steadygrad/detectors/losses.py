@@ -52,6 +52,7 @@ def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
     rows = [high for step, _, _, high in stream.loss.rows() if step > spike.step or step < spike.step - 1]
     others = np.array(rows) if rows else np.array([spike.centre])
     usual = np.percentile(others, 98) if len(others) > 20 else others.max()
+    after = np.array([low for step, _, low, _ in stream.loss.rows() if step > spike.step])
     spread = np.percentile(others, 95) - np.percentile(others, 5)
     return bool(
         jump > 15 * spike.deviation
@@ -59,7 +60,8 @@ def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
         and spike.loss > 1.3 * usual
         and jump > 1.5 * spread
         and spike.step > stream.first_step + 10
-        and spike.step < stream.last_step - 1
+        and len(after) > 0
+        and after.min() < 0.5 * (spike.loss + spike.centre)  # it came back; otherwise the loss diverged
     )
 
 

@@ -40,7 +40,7 @@ def _oversized(view: View) -> Iterator[Symptom]:
     growth = weight_growth(view)
     poor = shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
     if typical > 0.02 and growth > 5 and poor:
-        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.0f}-fold while the loss hardly fell"
+        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.3g}-fold while the loss hardly fell"
         evidence = {"update_ratio": typical, "growth": growth}
         yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, evidence, message)
         return

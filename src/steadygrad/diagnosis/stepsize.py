@@ -53,7 +53,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.add(0.6, "units died right after steps that large")
     growth = weight_growth(view)
     if growth > 2:
-        argument.add(0.6 * ramp(growth, 2, 20), f"the weights grew {growth:.1f}-fold")
+        argument.add(0.6 * ramp(growth, 2, 20), f"the weights grew {growth:.3g}-fold")
     traced = origins(view)
     if traced and calm_before(view):
         argument.doubt(0.6, "nothing was growing before the first non-finite value")
