@@ -37,7 +37,7 @@ from steadygrad.records import (
     StepRecord,
     Vector,
 )
-from steadygrad.timeflow import flow_through_time, output_gradient
+from steadygrad.timeflow import active_share, flow_through_time, output_gradient
 
 #: Structure (graph, recurrence, loss inputs) is looked at on the first sampled steps and then ever more rarely.
 STRUCTURE_STEPS = frozenset({1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000})
@@ -657,6 +657,7 @@ class Monitor:
             if grad is not None:
                 flow = flow_through_time(seen.module, seen.args, grad)
                 data = {"site": seen.site, "type": type(seen.module).__name__, "steps": len(flow), "flow": flow}
+                data["active"] = active_share(seen.module, grad)
                 self._sink.fact(Fact("time-flow", self._iteration, data))
 
     def _trace_origin(self, what: str) -> None:

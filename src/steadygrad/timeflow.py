@@ -27,6 +27,14 @@ def output_gradient(module: nn.RNNBase, output: Tensor, grad: Tensor | None, hid
     return full
 
 
+def active_share(module: nn.RNNBase, grad_output: Tensor) -> float:
+    """Share of time steps at which the loss reads the output directly."""
+    if grad_output.dim() != 3:
+        return 0.0
+    per_step = grad_output.detach().movedim(1 if module.batch_first else 0, 0).flatten(1).abs().amax(1)
+    return float((per_step > 0).float().mean())
+
+
 def flow_through_time(module: nn.RNNBase, args: tuple[Any, ...], grad_output: Tensor) -> list[float]:
     """RMS of dL/d(input) at each time step, first to last, of the gradient injected at the last time step that has one.
 

@@ -96,9 +96,11 @@ def saturated_layers(view: View) -> list[tuple[int, float, float]]:
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
-    """Silent on logits, linear outputs and the output sigmoid: only inputs of hidden sigmoid and tanh are judged."""
+    """Silent on logits, linear outputs and the output sigmoid, and where the loss falls well all the same."""
     layers = saturated_layers(view)
     if not layers:
+        return
+    if view.loss is not None and view.loss.relative_drop > 0.6:
         return
     index, before, share = layers[0]
     names = [view.sites[i].name for i, _, _ in layers]

@@ -76,6 +76,14 @@ class Findings:
         return shape is not None and not shape.nonfinite and shape.relative_drop > 0.3
 
     @property
+    def poor(self) -> bool:
+        """The loss kept most of its first value over a run long enough to tell (signed and adversarial losses aside)."""
+        shape = self.view.loss
+        if shape is None or shape.nonfinite or self.view.signed_loss or self.view.interleaved:
+            return False
+        return shape.n >= 80 and shape.relative_drop < 0.3
+
+    @property
     def trouble(self) -> bool:
         """Anything at all was found wrong."""
         return bool(self.symptoms)

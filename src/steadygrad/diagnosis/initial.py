@@ -42,7 +42,7 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     size = "one layer" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices"
     weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
     expected = expected_loss(view)
-    far_off = expected is not None and expected[0] > 3 * expected[1]
+    far_off = expected is not None and expected[0] > 1.5 * expected[1] + 0.3
     typical = float(np.median(list(gains.values())))
     if not findings.trouble and not far_off:
         weight *= 0.8 if typical > 5 and not view.has_norm else 0.4
@@ -51,13 +51,13 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     kaiming = gain / math.sqrt(2)
     argument.add(weight, f"{size} start {kaiming:.1f}x larger than Kaiming's value would be ({name} most)")
     if expected is not None and far_off:
-        argument.add(0.6, f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")
+        argument.add(0.6 * ramp(gain, LARGEST_USUAL, 4), f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")
     decades, _, _ = scale_decades(view)
     if decades > 2:
         argument.add(0.5, f"before any update the activation scale grows by 1e{decades:.0f} over depth")
     if any(before > 0.4 for _, before, _ in saturated_layers(view)):
         argument.add(0.4, "units are saturated before any update")
-    if view.has_norm and gain < 20:
+    if view.has_norm and gain < 20 and not far_off:
         argument.doubt(0.3, "normalisation layers absorb the scale of the weights before them")
 
 

@@ -60,7 +60,8 @@ def _saturating(findings: Findings, argument: Argument) -> None:
 def _deep(findings: Findings, argument: Argument) -> None:
     view = findings.view
     depth = view.depth
-    if depth < DEEP_FROM or not findings.has(
+    stuck_deep = findings.poor and depth >= 20
+    if depth < DEEP_FROM or not stuck_deep and not findings.has(
         "vanishing-gradients", "exploding-gradients", "activation-drift", "stalled-loss", "diverging-loss", "non-finite", "undersized-updates"
     ):
         return
@@ -74,6 +75,8 @@ def _deep(findings: Findings, argument: Argument) -> None:
         argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth")
     else:
         argument.doubt(0.5 if depth < 25 else 0.2, f"the gradient changes by only 1e{abs(decades):.1f} over depth")
+    if stuck_deep and view.loss is not None:
+        argument.add(0.3, f"the loss fell by {max(0.0, view.loss.relative_drop):.0%} only, in {view.loss.n} steps")
     if view.has_norm:
         argument.doubt(0.5, "normalisation layers reset the scale")
     if squashing_depth(view, "sigmoid") >= 3:
@@ -87,12 +90,15 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     recurrent = [s for s in view.sites if s.kind == "recurrent"]
     if not recurrent and not reused and not site:
         return
-    if not findings.trouble:
+    if not findings.trouble and not findings.poor:
         return
     argument.location = _recurrent_weight(view, site)
-    stuck = view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss"))
+    stuck = findings.poor or (view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss")))
+    local = max((f.data.get("active", 0.0) for f in view.history.facts("time-flow")), default=0.0)
+    if local > 0.5:
+        argument.doubt(0.5, "the loss reads most time steps, so each has a short way back")
     if length >= 8 and decades < -3 and stuck:
-        argument.add(0.85 * ramp(10**-decades, 1e3, 1e6), f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss does not move")
+        argument.add(0.85 * ramp(10**-decades, 1e3, 1e6), f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss hardly moves")
     if length >= 8 and decades > 1.5:
         argument.add(0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps")
     uses = max(reused.values(), default=0)
