@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand
 
-from steadygrad.errors import SteadyGradError
+from steadygrad.errors import InputError, SteadyGradError
 
 app = typer.Typer(
     help="Keeps neural-network training stable: watch any PyTorch script, name what is wrong, where and why.",
@@ -19,20 +21,45 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+_PASS_ON = {"allow_extra_args": True, "allow_interspersed_args": False}
 
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the answer as JSON to FILE ('-': stdout).", metavar="FILE")]  # fmt: skip
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the answer as JSON to FILE ('-': stdout).", metavar="FILE")
+]
 
 
-@app.command(context_settings=_PASS_ON)
-def run(
+class _RunCommand(TyperCommand):
+    """Stops reading options at ``-m MODULE``, as Python does: what follows is the module's."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override,unused-ignore]
+        valued = {name for p in self.params if not getattr(p, "is_flag", False) for name in p.opts}
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
+            word = args[at]
+            if not word.startswith("--") and "m" in word:  # -m MODULE, -mMODULE, -qm MODULE
+                end = at + (2 if word.index("m") == len(word) - 1 else 1)
+                args = [*args[:end], "--", *args[end:]] if len(args) > end else args
+                break
+            at += 2 if word in valued else 1
+        return super().parse_args(ctx, args)
+
+
+@app.command(context_settings=_PASS_ON, cls=_RunCommand)
+def run(  # noqa: PLR0917
     context: typer.Context,
-    module: Annotated[str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: steadygrad-runs/<script>-<time>.", metavar="DIR")] = None,  # fmt: skip
+    module: Annotated[
+        str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: steadygrad-runs/<script>-<time>.", metavar="DIR")
+    ] = None,
     json_file: JsonFile = None,
     every: Annotated[int, typer.Option(min=1, help="Sample detail every N steps (rarer in long runs).")] = 10,
-    fail_on: Annotated[str | None, typer.Option(help="Exit with 3 on findings of this severity: warning or critical.", metavar="SEVERITY")] = None,  # fmt: skip
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="Exit with 3 on findings of this severity: warning or critical.", metavar="SEVERITY"),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of ours but errors.")] = False,
     trace: Annotated[bool, typer.Option(help="Replay a failing step to find where a NaN was born.")] = True,
@@ -51,8 +78,16 @@ def run(
         raise typer.BadParameter("name the script to run, e.g. `steadygrad run train.py`", param_hint="SCRIPT")
     target = resolve(Target(script, module, tuple(arguments)))
 
-    from steadygrad.runner import RunOptions
-    from steadygrad.runner import run as run_target
+    try:
+        from steadygrad.runner import RunOptions
+        from steadygrad.runner import run as run_target
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError(
+            "`steadygrad run` needs torch, which is not installed in this Python; stored runs can be read without it. "
+            "Install torch, or run with the Python that the script runs with: python -m steadygrad.cli run ..."
+        ) from error
 
     options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace)
     _later.append(lambda: run_target(options))
@@ -68,12 +103,14 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write it. Default: report.html in the run folder.")] = None,
 ) -> None:
     """Write the self-contained HTML report of a stored run."""
+    from steadygrad.replay import replay
     from steadygrad.report import write_report
     from steadygrad.store import Run
 
     with Run(path) as stored:
         target = out or (path if path.is_dir() else path.parent) / "report.html"
-        typer.echo(write_report(stored, target))
+        # A run that was killed has stored no diagnosis, but its steps give one.
+        typer.echo(write_report(stored, target, diagnosis=stored.diagnosis() or replay(stored)))
 
 
 @app.command()
@@ -107,10 +144,10 @@ def list_command(
     for column in ("run", "script", "started", "steps", "verdict"):
         table.add_column(column, justify="right" if column == "steps" else "left", overflow="fold")
     colours = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
-    for found in runs:
-        verdict = found.verdict or "unfinished"
-        styled = f"[{colours.get(verdict, 'dim')}]{verdict}[/]"
-        table.add_row(str(found.folder), found.script or "", found.started or "", str(found.steps or 0), styled)
+    for found in runs:  # as Text, because names may hold what looks like markup
+        verdict = "damaged" if found.problem else found.verdict
+        row = (str(found.folder), found.script, found.started, "" if found.problem else str(found.steps))
+        table.add_row(*(Text(cell) for cell in row), Text(verdict, style=colours.get(verdict, "dim")))
     Console().print(table)
 
 

@@ -20,6 +20,8 @@ from steadygrad.records import Detail, ParameterInfo, SiteInfo
 
 ADAPTIVE = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "SparseAdam", "Lion"})  # fmt: skip
 MATRIX_ROLES = frozenset({"weight", "recurrent"})
+#: Operations whose parameter is no weight matrix, whatever its shape.
+NOT_PRODUCTS = ("Index", "Embedding", "Gather", "Sub", "Rsub", "Add", "Mul", "Div", "Exp", "Pow", "Neg", "Cdist")
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,9 @@ class View:
 
     @cached_property
     def tables(self) -> set[int]:
-        """Rows of parameters that are looked up (embeddings by hand), not multiplied with."""
+        """Rows of parameters that nothing is multiplied with: looked up (embeddings by hand), added, compared."""
         rows, readers = self.graph.get("parameters", []), self.graph.get("readers", [])
-        return {r for r, op in zip(rows, readers, strict=False) if op.startswith(("Index", "Embedding", "Gather"))}
+        return {r for r, op in zip(rows, readers, strict=False) if op.startswith(NOT_PRODUCTS)}
 
     @cached_property
     def penalised(self) -> list[int]:

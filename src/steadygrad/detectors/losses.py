@@ -34,7 +34,7 @@ def _spikes(view: View) -> Iterator[Symptom]:
     """Silent on noisy but stationary losses: a spike must stand out from every other value, and be rare."""
     for stream in view.streams:
         shape = view.losses.get(stream.index)
-        if shape is None or stream.spike_count > max(3, 0.02 * stream.steps):
+        if shape is None or stream.spike_count > max(8, 0.04 * stream.steps):
             continue
         chosen = [s for s in stream.spikes if is_outlier(s, stream, shape)]
         if not chosen:

@@ -66,8 +66,10 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
         argument.location = _entrance(view, str(fact.data["what"]))
         argument.add(0.95, f"the batch of step {fact.step} holds NaN or Inf: {fact.data['what']}")
         return
-    if findings.has("loss-spike") and view.main is not None and view.main.spike_count <= 3:
-        argument.add(0.45, "the loss jumped on a single batch while its neighbours were fine")
+    spike_seen = findings.first("loss-spike")
+    if spike_seen is not None and spike_seen.count <= 2:
+        times = float(spike_seen.evidence["times"])
+        argument.add(0.45 + 0.3 * ramp(times, 5, 500), f"the loss of a single batch was {times:.3g} times the usual while the ones before it were fine")
 
 
 def _entrance(view: View, what: str) -> str:

@@ -60,7 +60,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     expected = expected_loss(view)
     if expected is not None and expected[0] > 5 * expected[1]:
         argument.doubt(0.4, "the loss was far too high before the first step")
-    if findings.has("stalled-loss") and typical < 0.01 and not findings.has("dead-units"):
+    if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
         argument.doubt(0.6, "the updates are not large")
     if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2:
         argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
