@@ -141,8 +141,8 @@ def list_command(
         typer.echo(f"no runs in {root}; `steadygrad run SCRIPT` makes one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "script", "started", "steps", "verdict"):
-        table.add_column(column, justify="right" if column == "steps" else "left", overflow="fold")
+    for column in ("run", "script", "started (UTC)", "steps", "verdict"):
+        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=True)
     colours = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
     for found in runs:  # as Text, because names may hold what looks like markup
         verdict = "damaged" if found.problem else found.verdict

@@ -43,7 +43,9 @@ def _spikes(view: View) -> Iterator[Symptom]:
         times = worst.loss / worst.centre if worst.centre > 0 else math.inf
         message = f"the loss jumped to {worst.loss:.4g} at step {worst.step}, from about {worst.centre:.4g}"
         evidence = {"loss": worst.loss, "usual": worst.centre, "deviation": worst.deviation, "times": times}
-        yield Symptom("loss-spike", "warning", "", chosen[0].step, chosen[-1].step, evidence, message, len(chosen))
+        steps = [s.step for s in chosen]
+        events = 1 + sum(b - a > 10 for a, b in zip(steps, steps[1:], strict=False))  # a spike's aftershocks belong to it
+        yield Symptom("loss-spike", "warning", "", steps[0], steps[-1], evidence, message, events)
 
 
 def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:

@@ -45,7 +45,8 @@ def diagnose(history: History, symptoms: Sequence[Symptom]) -> Diagnosis:
     """Rank the causes of a run's symptoms and settle the verdict."""
     view = View(history)
     causes = rank(Findings(view, tuple(symptoms)))
-    not_run = [*checks_not_run(view), *_observation_gaps(view)]
+    gaps = _observation_gaps(view)
+    not_run = [*checks_not_run(view), *gaps] if view.streams else gaps
     certain = [c for c in causes if c.confidence >= CERTAIN]
     if symptoms or certain:
         verdict = "unhealthy"
@@ -77,7 +78,7 @@ def _observation_gaps(view: View) -> list[NotRun]:
     if failed is not None:
         return [NotRun("observation", f"our own code failed at step {failed.step}: {failed.data['error']}")]
     if not view.streams:
-        return [NotRun("observation", "no training step was seen: no backward call and no optimizer step in this thread")]
+        return [NotRun("observation", "no training was seen: neither a backward call nor an optimizer step in the main thread")]
     return []
 
 
