@@ -1,8 +1,8 @@
 """Synthetic runs for the tests: a plain stack of layers, told step by step what it is to have shown.
 
-    run = Net(layers=6, activation="tanh")
-    run.train(100, loss=lambda step: 2.3, signal=lambda step: shrinking)
-    run.history()
+run = Net(layers=6, activation="tanh")
+run.train(100, loss=lambda step: 2.3, signal=lambda step: shrinking)
+run.history()
 """
 
 from __future__ import annotations
@@ -67,16 +67,29 @@ class Net:
 
     def linear(self, name: str, kind: str = "linear", role: str = "weight", gain: float = 1.0) -> Net:
         """A layer with weight and bias."""
-        rows = (self.parameter(f"{name}.weight", (WIDTH, WIDTH), role, gain=gain), self.parameter(f"{name}.bias", (WIDTH,), "bias"))
+        rows = (
+            self.parameter(f"{name}.weight", (WIDTH, WIDTH), role, gain=gain),
+            self.parameter(f"{name}.bias", (WIDTH,), "bias"),
+        )
         return self.site(name, "Linear", kind, rows)
 
-    def parameter(self, name: str, shape: tuple[int, ...], role: str, *, optimizer: int | None = 0, trainable: bool = True,
-                  gain: float = 1.0) -> int:  # fmt: skip
+    def parameter(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        role: str,
+        *,
+        optimizer: int | None = 0,
+        trainable: bool = True,
+        gain: float = 1.0,
+    ) -> int:
         """A row of the parameter table."""
         row, fan_in = len(self.parameters), shape[-1] if len(shape) > 1 else 0
         init = gain / math.sqrt(fan_in) if fan_in else 0.0
         self.parameters.append(
-            ParameterInfo(row, name, shape, "float32", role, name.rpartition(".")[0], "Linear", trainable, optimizer, fan_in, init)
+            ParameterInfo(
+                row, name, shape, "float32", role, name.rpartition(".")[0], "Linear", trainable, optimizer, fan_in, init
+            )
         )
         return row
 
@@ -164,7 +177,9 @@ class Net:
             )
         return self
 
-    def _sites(self, step: int, signal: Callable[[int], np.ndarray] | None, stats: Callable[[int], Vectors] | None) -> Vectors:
+    def _sites(
+        self, step: int, signal: Callable[[int], np.ndarray] | None, stats: Callable[[int], Vectors] | None
+    ) -> Vectors:
         count = len(self.sites)
         vectors = {
             "out_rms": np.ones(count),
@@ -211,7 +226,10 @@ def rescaled(event: StepRecord | Fact, *, loss: float = 1.0, gradient: float = 1
         return event
     detail = event.detail
     if detail is not None:
-        parameters = {k: v * gradient if k in ("grad_l1", "grad_mean", "grad_std", "grad_max") else v for k, v in detail.parameters.items()}
+        parameters = {
+            k: v * gradient if k in ("grad_l1", "grad_mean", "grad_std", "grad_max") else v
+            for k, v in detail.parameters.items()
+        }
         sites = {k: v * gradient if k.startswith("signal") else v for k, v in detail.sites.items()}
         detail = replace(detail, parameters=single(parameters), sites=single(sites))
     clip = event.clip
@@ -222,7 +240,9 @@ def rescaled(event: StepRecord | Fact, *, loss: float = 1.0, gradient: float = 1
         event,
         loss=None if event.loss is None else event.loss * loss,
         grad_norm=None if event.grad_norm is None else event.grad_norm * gradient,
-        norms=None if norms is None else np.where(norms == NO_GRADIENT, NO_GRADIENT, norms * gradient).astype(np.float32),
+        norms=None
+        if norms is None
+        else np.where(norms == NO_GRADIENT, NO_GRADIENT, norms * gradient).astype(np.float32),
         clip=clip,
         detail=detail,
     )

@@ -141,12 +141,14 @@ def list_command(
         typer.echo(f"no runs in {root}; `steadygrad run SCRIPT` makes one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "script", "started (UTC)", "steps", "verdict"):
-        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=True)
+    for column in ("run", "script", "UTC", "steps", "verdict"):
+        table.add_column(column, justify="right" if column == "steps" else "left", overflow="fold")
     colours = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
     for found in runs:  # as Text, because names may hold what looks like markup
         verdict = "damaged" if found.problem else found.verdict
-        row = (str(found.folder), found.script, found.started, "" if found.problem else str(found.steps))
+        started = found.started[5:16].replace("T", " ")
+        script = found.script if found.script.startswith("-m ") else Path(found.script).name
+        row = (found.folder.name, script, started, "" if found.problem else str(found.steps))
         table.add_row(*(Text(cell) for cell in row), Text(verdict, style=colours.get(verdict, "dim")))
     Console().print(table)
 
