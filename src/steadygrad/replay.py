@@ -8,6 +8,7 @@ from steadygrad.diagnosis import diagnose
 from steadygrad.history import History
 from steadygrad.records import Diagnosis
 from steadygrad.store import Run
+from steadygrad.view import View
 
 
 def load(run: Run) -> History:
@@ -28,4 +29,5 @@ def replay(run: Run) -> Diagnosis:
 
 def answer(history: History) -> Diagnosis:
     """The whole answer for what a history holds: symptoms, ranked causes, advice, checks not run."""
-    return advise(history, diagnose(history, detect(history)))
+    view = View(history)
+    return advise(history, diagnose(history, detect(history, view), view))

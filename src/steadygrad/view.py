@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from steadygrad.history import Array, History, StreamHistory, parameter_matrix, site_matrix
 from steadygrad.online import Series
-from steadygrad.records import Detail, ParameterInfo, SiteInfo
+from steadygrad.records import Detail, NotRun, ParameterInfo, SiteInfo
 
 ADAPTIVE = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "SparseAdam", "Lion"})  # fmt: skip
 MATRIX_ROLES = frozenset({"weight", "recurrent"})
@@ -101,6 +101,8 @@ class View:
         self.history = history
         self.parameters: list[ParameterInfo] = history.parameters
         self.sites: list[SiteInfo] = history.sites
+        #: Checks of ours that raised while this view was looked at.
+        self.failures: list[NotRun] = []
 
     # -- streams ------------------------------------------------------------------------------------------------
 

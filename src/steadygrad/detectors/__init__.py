@@ -33,21 +33,34 @@ DETECTORS: tuple[Detector, ...] = (
 )
 
 
-def detect(history: History) -> list[Symptom]:
-    """All symptoms of a run so far, critical ones first, then by first step."""
-    return sorted(_find(View(history)), key=lambda s: (s.severity != "critical", s.first_step, s.code, s.location))
+def detect(history: History, view: View | None = None) -> list[Symptom]:
+    """All symptoms of a run so far, critical ones first, then by first step.
+
+    A rule of ours that fails is noted in ``view.failures`` and does not take the others' findings with it.
+    """
+    view = view or View(history)
+    return sorted(_find(view), key=lambda s: (s.severity != "critical", s.first_step, s.code, s.location))
 
 
 def _find(view: View) -> Iterator[Symptom]:
     for detector in DETECTORS:
-        if view.history.steps and detector.missing(view) is None:
-            yield from detector.find(view)
+        try:
+            if view.history.steps and detector.missing(view) is None:
+                yield from list(detector.find(view))
+        except Exception as error:
+            view.failures.append(failure(detector.code, error))
+
+
+def failure(code: str, error: Exception) -> NotRun:
+    """What to say of a check of ours that raised."""
+    return NotRun(code, f"this check itself failed ({type(error).__name__}: {error}); please report it")
 
 
 def checks_not_run(view: View) -> list[NotRun]:
     """Checks that could not be made on this run, and why."""
-    missing = ((d.code, d.missing(view)) for d in DETECTORS)
-    return [NotRun(code, why) for code, why in missing if why is not None]
+    failed = {f.check for f in view.failures}
+    missing = ((d.code, d.missing(view)) for d in DETECTORS if d.code not in failed)
+    return [NotRun(code, why) for code, why in missing if why is not None] + view.failures
 
 
-__all__ = ["DETECTORS", "Detector", "checks_not_run", "detect"]
+__all__ = ["DETECTORS", "Detector", "checks_not_run", "detect", "failure"]

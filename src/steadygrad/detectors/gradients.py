@@ -63,8 +63,9 @@ def time_decades(view: View) -> tuple[float, str, int]:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.log10(first[:, site.index] / last[:, site.index])
             ratio = ratio[np.isfinite(ratio)]
-            if len(ratio) and abs(float(np.median(ratio))) > abs(best[0]):
-                best = (float(np.median(ratio)), site.name, int(np.nanmax(calls[:, site.index])))
+            for decades in (float(np.median(ratio)), float(ratio[0])) if len(ratio) else ():
+                if abs(decades) > abs(best[0]):
+                    best = (decades, site.name, int(np.nanmax(calls[:, site.index])))
     return best
 
 
@@ -157,7 +158,7 @@ def _starved_layers(view: View) -> Iterator[Symptom]:
     """For nets of few modules (an RNN and a head): weights that stand still while later ones learn."""
     rows = [r for r in view.matrices if view.parameters[r].optimizer is not None]
     ratios = _median_ratios(view, rows)
-    if len(rows) < 2 or not np.isfinite(ratios).all() or not ratios[-1] > 1e-5:
+    if len(rows) < 2 or len(ratios) < 2 or not np.isfinite(ratios).all() or not ratios[-1] > 1e-5:
         return
     still = [r for r, x in zip(rows, ratios, strict=True) if x < 1e-4 * ratios[-1]]
     zero = {r for s in view.streams for r in still if r < len(s.zero) and s.zero[r] + s.missing[r] >= s.steps}

@@ -33,8 +33,10 @@ def _oversized(view: View) -> Iterator[Symptom]:
     shape = view.loss
     first = view.matrix_ratio[:6]
     hit = float(np.nanmax(first)) if np.isfinite(first).any() else 0.0
-    if shape is not None and hit > 0.5 and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0 and typical <= OVERSIZED_RATIO:
-        message = f"the first steps changed the weights by up to {hit:.0%} of their norm and drove the loss from {shape.start:.3g} to {shape.worst:.3g}"
+    thrown = shape is not None and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0
+    if shape is not None and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3)) and typical <= OVERSIZED_RATIO:
+        message = f"the first steps changed the weights by up to {hit:.0%} of their norm"
+        message += f" and drove the loss from {shape.start:.3g} to {shape.worst:.3g}" if thrown else ""
         yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message)
         return
     growth = weight_growth(view)

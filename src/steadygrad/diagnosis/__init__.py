@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steadygrad.detectors import checks_not_run
+from steadygrad.detectors import checks_not_run, failure
 from steadygrad.diagnosis import data, initial, numerics, plumbing, stepsize, structure
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings
 from steadygrad.history import History
@@ -41,9 +41,9 @@ CERTAIN = 0.6
 ENOUGH_STEPS = 20
 
 
-def diagnose(history: History, symptoms: Sequence[Symptom]) -> Diagnosis:
+def diagnose(history: History, symptoms: Sequence[Symptom], view: View | None = None) -> Diagnosis:
     """Rank the causes of a run's symptoms and settle the verdict."""
-    view = View(history)
+    view = view or View(history)
     causes = rank(Findings(view, tuple(symptoms)))
     gaps = _observation_gaps(view)
     not_run = [*checks_not_run(view), *gaps] if view.streams else gaps
@@ -62,7 +62,10 @@ def rank(findings: Findings) -> list[Cause]:
     made: dict[str, Argument] = {}
     for rule in CAUSES:
         argument = Argument(rule.code)
-        rule.argue(findings, argument)
+        try:
+            rule.argue(findings, argument)
+        except Exception as error:
+            findings.view.failures.append(failure(rule.code, error))
         made[rule.code] = argument
     before = {code: argument.confidence for code, argument in made.items()}
     for rule in CAUSES:

@@ -51,7 +51,8 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     kaiming = gain / math.sqrt(2)
     argument.add(weight, f"{size} start {kaiming:.1f}x larger than Kaiming's value would be ({name} most)")
     if expected is not None and far_off:
-        argument.add(0.6 * ramp(gain, LARGEST_USUAL, 4), f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")
+        excess = max(0.6 * ramp(gain, LARGEST_USUAL, 4), 0.75 * ramp(expected[0] / expected[1], 1.5, 10))
+        argument.add(excess, f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")
     decades, _, _ = scale_decades(view)
     if decades > 2:
         argument.add(0.5, f"before any update the activation scale grows by 1e{decades:.0f} over depth")

@@ -122,6 +122,8 @@ def _warmup(findings: Findings, argument: Argument) -> None:
         argument.add(0.35, "after a quick first drop it got stuck where the first steps had thrown it")
     if first > 0.03:
         argument.doubt(0.5, f"a rate of {first:.2g} is too high with a warm-up as well")
+    if not view.has_attention:
+        argument.doubt(0.4, "without attention a warm-up is seldom what is missing")
     if hit < 0.01:
         argument.doubt(0.5, f"the first steps were small ({hit:.1g} of the weights)")
     if view.main is not None and findings.has("diverging-loss") and rise_onset(view.main, shape) > 0.4 * view.history.steps:

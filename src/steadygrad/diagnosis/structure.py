@@ -103,7 +103,7 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
         argument.add(0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps")
     uses = max(reused.values(), default=0)
     dominant = _dominates(view, argument.location)
-    if findings.has("exploding-gradients", "non-finite", "diverging-loss") and dominant > 0.5:
+    if findings.has("exploding-gradients", "non-finite", "diverging-loss", "oversized-updates") and dominant > 0.5:
         argument.add(0.4, f"{argument.location} holds {dominant:.0%} of the squared gradient norm")
     if max(uses, length) >= 30:
         argument.add(0.3, f"the same weights are multiplied {max(uses, length)} times")
