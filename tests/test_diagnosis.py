@@ -14,10 +14,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from histories import Net, falling, flat, spoiled
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_detectors import any_history
 from torch import Tensor, nn
 
+from steadygrad.advice import advise
 from steadygrad.detectors import detect
 from steadygrad.diagnosis import CAUSES, SHOWN, diagnose, rank
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
@@ -345,6 +347,7 @@ def test_the_answer_is_well_formed(code: str) -> None:
     assert confidences == sorted(confidences, reverse=True), "best first"
     assert all(SHOWN <= c <= 0.99 for c in confidences)
     assert len({c.code for c in answer.causes}) == len(answer.causes)
+    assert not [c for c in answer.checks_not_run if "itself failed" in c.why]
     for cause in answer.causes:
         assert cause.code in CODES
         assert cause.evidence, "no cause without a reason that can be read"
@@ -391,7 +394,10 @@ def test_a_healthy_run_has_no_causes() -> None:
 
 def diagnosed(net: Net) -> Diagnosis:
     history = net.history()
-    return diagnose(history, detect(history))
+    view = View(history)
+    answer = diagnose(history, detect(history, view), view)
+    assert view.failures == [], "a rule of ours raised"
+    return answer
 
 
 def test_a_healthy_synthetic_run_has_no_causes() -> None:
@@ -436,6 +442,28 @@ def test_nan_in_the_records_never_raises(spoil: int) -> None:
     net = Net(8, "tanh").train(101, loss=flat)
     net.events = [spoiled(e) if spoil in (1, i) else e for i, e in enumerate(net.events)]
     diagnosed(net)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_record_makes_a_cause_raise(seed: int) -> None:
+    history = any_history(seed)
+    view = View(history)
+    advise(history, diagnose(history, detect(history, view), view))
+    assert view.failures == []
+
+
+def test_a_cause_that_fails_is_named_and_the_others_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Findings, __: Argument) -> None:
+        raise ZeroDivisionError("boom")
+
+    before = diagnosed(Net().train(100, loss=flat, ratio=1e-8))
+    monkeypatch.setattr("steadygrad.diagnosis.CAUSES", (CauseRule("broken", broken, ()), *CAUSES))
+    history = Net().train(100, loss=flat, ratio=1e-8).history()
+    view = View(history)
+    after = diagnose(history, detect(history, view), view)
+    assert after.causes == before.causes
+    assert [c.check for c in after.checks_not_run if "ZeroDivisionError: boom" in c.why] == ["broken"]
 
 
 # -- the arithmetic -----------------------------------------------------------------------------------------------

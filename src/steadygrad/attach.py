@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -24,14 +26,37 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._python_dispatch import _disable_current_modes
 
+from steadygrad.frames import user_frame
 from steadygrad.monitor import Monitor
-from steadygrad.naming import user_frame
+from steadygrad.probes import Probe
 
 LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss", "kl_div",
 )  # fmt: skip
+_without_functions = torch._C.DisableTorchFunction
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+
+
+@dataclass
+class Patch:
+    """An attribute replaced by a wrapper of it, and back."""
+
+    holder: Any
+    name: str
+    original: Any
+    wrapper: Any
+
+    def put(self) -> None:
+        """Replace it."""
+        setattr(self.holder, self.name, self.wrapper)
+
+    def undo(self) -> None:
+        """Put the original back."""
+        setattr(self.holder, self.name, self.original)
 
 
 class Attachment:
@@ -39,114 +64,134 @@ class Attachment:
 
     def __init__(self, monitor: Monitor, on_error: Callable[[BaseException], None]) -> None:
         self.monitor = monitor
+        monitor.guard = self._call
         self._on_error = on_error
         self._undo: list[Callable[[], None]] = []
+        self._traced: list[Patch] = []  # what a compiler would trace
         self._live = True
-        self._owner = (os.getpid(), threading.get_ident())
-        self._inside = False
+        self._thread = get_ident()
+        self._busy = False  # in our own code, which uses torch as well
+        self._inside = 0  # the thread that is inside an outermost module's forward
         self._in_backward = False
+        self._in_loss = False
+        self._in_script = False
         self.seconds = 0.0
 
     # -- safety -------------------------------------------------------------------------------------------------
 
-    def _here(self) -> bool:
+    def here(self) -> bool:
         """Only the process and thread that attached is observed: data-loader workers inherit our hooks by fork."""
-        return self._live and (os.getpid(), threading.get_ident()) == self._owner
+        return self._live and not self._busy and get_ident() == self._thread
+
+    def silence(self) -> None:
+        """Observe nothing any more. Also called in a forked copy of the process."""
+        self._live = False
 
     def _call(self, observe: Callable[..., Any], *args: Any) -> Any:
-        """Run our own code: timed, and never the script's problem."""
+        """Run our own code: timed, unseen by modes of the user's, and never the script's problem."""
+        if not self._live or self._busy:
+            return None
         started = perf_counter()
+        self._busy = True
         try:
-            return observe(*args)
+            with _without_functions():
+                if _dispatch_modes():
+                    with _disable_current_modes():
+                        return observe(*args)
+                return observe(*args)
         except Exception as error:
             self._live = False
             self._on_error(error)
             return None
         finally:
+            self._busy = False
             self.seconds += perf_counter() - started
 
     # -- installation -------------------------------------------------------------------------------------------
 
     def install(self) -> None:
         """Put every hook in place."""
+        _attachments.add(self)
         self._undo.append(register_optimizer_step_pre_hook(self._step_begins).remove)
         self._undo.append(register_optimizer_step_post_hook(self._step_ended).remove)
-        self._traced = [self._patch(nn.Module, "__call__", self._module_call)]
+        self._traced = self._patch(nn.Module, "__call__", self._module_call)
+        self._traced += [patch for name in LOSSES for patch in self._patch(F, name, self._loss(name))]
         self._patch(torch.autograd, "backward", self._backward)
         self._patch(torch.autograd, "grad", self._grad)
-        self._patch(clip_grad, "_get_total_norm", self._total_norm)
-        self._patch(clip_grad, "_clip_grads_with_norm_", self._clip_with_norm)
-        self._patch_everywhere(clip_grad, "clip_grad_value_", self._clip_value)
+        self._patch(torch.autograd.graph.saved_tensors_hooks, "__enter__", self._sealing)
+        self._patch(clip_grad, "_get_total_norm", self._total_norm, also="get_total_norm")
+        self._patch(clip_grad, "_clip_grads_with_norm_", self._clip_with_norm, also="clip_grads_with_norm_")
+        self._patch(clip_grad, "_group_tensors_by_device_and_dtype", self._clip_value)
         self._patch(torch.amp.GradScaler, "scale", self._scale)
         self._patch(torch.amp.GradScaler, "step", self._scaler_step)
         self._patch(Optimizer, "__init__", self._optimizer_init)
         self._patch(torch, "compile", self._compile)
         self._patch(nn.Module, "compile", self._compile)
-        self._traced += [self._patch(F, name, self._loss(name)) for name in LOSSES]
+        self._patch(torch.jit, "script", self._script)
 
     def finish(self) -> None:
         """The script ended: close what is still open."""
-        if self._here():
+        if self.here():
             self._call(self.monitor.finish)
 
     def remove(self) -> None:
         """Take every hook away again."""
         self._live = False
+        _attachments.discard(self)
         while self._undo:
             self._undo.pop()()
 
-    def _patch(self, holder: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
-        original = getattr(holder, name)
+    def _patch(self, holder: Any, name: str, make: Callable[[Any], Any], also: str = "") -> list[Patch]:
+        """Wrap an attribute, and the name under which ``torch.nn.utils`` shows it. Not every torch has all of them."""
+        original = vars(holder).get(name)
+        if original is None:
+            return []
         wrapper = make(original)
         for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__wrapped__"):
             with contextlib.suppress(AttributeError, TypeError):
                 setattr(wrapper, attribute, original if attribute == "__wrapped__" else getattr(original, attribute))
-        setattr(holder, name, wrapper)
-        undo = lambda: setattr(holder, name, original)  # noqa: E731
-        self._undo.append(undo)
-        return undo
-
-    def _patch_everywhere(self, holder: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """As :meth:`_patch`, also under the names by which torch's own modules re-export the function."""
-        original = getattr(holder, name)
-        self._patch(holder, name, make)
-        for module in (torch.nn.utils, sys.modules.get("torch.nn.utils")):
-            if module is not None and getattr(module, name, None) is original:
-                setattr(module, name, getattr(holder, name))
-                self._undo.append(lambda module=module: setattr(module, name, original))  # type: ignore[misc]
+        patches = [Patch(holder, name, original, wrapper)]
+        if vars(nn.utils).get(also) is original:
+            patches.append(Patch(nn.utils, also, original, wrapper))
+        for patch in patches:
+            patch.put()
+            self._undo.append(patch.undo)
+        return patches
 
     # -- forward ------------------------------------------------------------------------------------------------
 
     def _module_call(self, original: Any) -> Any:
-        monitor = self.monitor
-        call, here, is_grad = self._call, self._here, torch.is_grad_enabled
+        monitor, call, here, is_grad = self.monitor, self._call, self.here, torch.is_grad_enabled
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             if self._inside:
                 probe = monitor.probe
-                if probe is None or not probe.running:
+                if probe is None or not probe.running or self._inside != get_ident():
                     return original(module, *args, **kwargs)
                 return self._probed(original, probe, module, args, kwargs)
             if self._in_backward or not is_grad() or not here() or isinstance(module, nn.modules.loss._Loss):
                 return original(module, *args, **kwargs)
+            if _in_transform():
+                return original(module, *args, **kwargs)
             probe = call(monitor.forward_begins, module, args, kwargs)
-            self._inside = True
+            self._inside = self._thread
             try:
                 if probe is None:
                     return original(module, *args, **kwargs)
                 with probe.observing():
                     return self._probed(original, probe, module, args, kwargs)
             finally:
-                self._inside = False
+                self._inside = 0
                 if probe is not None:
                     call(monitor.forward_ended)
 
         return __call__
 
-    def _probed(self, original: Any, probe: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def _probed(self, original: Any, probe: Probe, module: nn.Module, args: Any, kwargs: Any) -> Any:
         self._call(probe.enter, module)
         try:
-            out = original(module, *args, **kwargs)
+            with probe.unwatched(module):
+                out = original(module, *args, **kwargs)
         except BaseException:
             self._call(probe.abandon)
             raise
@@ -156,9 +201,14 @@ class Attachment:
     def _loss(self, name: str) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
             def loss(*args: Any, **kwargs: Any) -> Any:
-                out = original(*args, **kwargs)
-                if torch.is_grad_enabled() and not self._in_backward and self._here():
-                    self._call(self.monitor.loss_called, name, args, kwargs, out)
+                if self._in_loss or self._in_backward or not torch.is_grad_enabled() or not self.here():
+                    return original(*args, **kwargs)
+                self._in_loss = True  # under a function mode torch calls it once more from within
+                try:
+                    out = original(*args, **kwargs)
+                finally:
+                    self._in_loss = False
+                self._call(self.monitor.loss_called, name, args, kwargs, out)
                 return out
 
             return loss
@@ -169,72 +219,86 @@ class Attachment:
 
     def _backward(self, original: Any) -> Any:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._in_backward or not self._here():
+            tensors = list(tensors) if isinstance(tensors, Iterator) else tensors
+            roots = _tensors(tensors)
+            if self._in_backward or not self.here() or not _real(roots):
                 return original(tensors, *args, **kwargs)
-            roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-            tensors = roots  # a generator can be read only once
             self._call(self.monitor.backward_begins, roots, user_frame(2))
             self._in_backward = True
             try:
-                return original(tensors, *args, **kwargs)
+                result = original(tensors, *args, **kwargs)
             finally:
                 self._in_backward = False
-                self._call(self.monitor.backward_ended)
+            self._call(self.monitor.backward_ended)
+            return result
 
         return backward
 
     def _grad(self, original: Any) -> Any:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            observed = self._here() and not self._in_backward and not kwargs.get("create_graph")
-            outputs = outputs if isinstance(outputs, Tensor) else list(outputs)
-            inputs = inputs if isinstance(inputs, Tensor) else list(inputs)
-            listed = [inputs] if isinstance(inputs, Tensor) else inputs
-            observed = observed and all(isinstance(t, Tensor) and t.is_leaf for t in listed)
-            if observed:
-                roots = [outputs] if isinstance(outputs, Tensor) else outputs
-                observed = bool(self._call(self.monitor.grad_begins, roots, listed, user_frame(2)))
+            outputs = list(outputs) if isinstance(outputs, Iterator) else outputs
+            inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
+            roots, leaves = _tensors(outputs), _tensors(inputs)
+            wanted = self.here() and not self._in_backward and not (kwargs.get("create_graph") or args[2:3] == (True,))
+            wanted = wanted and _real(roots) and bool(leaves) and all(t.is_leaf for t in leaves)
+            observed = wanted and self._call(self.monitor.grad_begins, roots, leaves, user_frame(2))
             result = original(outputs, inputs, *args, **kwargs)
-            if observed:
-                self._call(self.monitor.grad_ended, listed, list(result))
+            if observed and len(result) == len(leaves):
+                self._call(self.monitor.grad_ended, leaves, list(result))
             return result
 
         return grad
 
+    def _sealing(self, original: Any) -> Any:
+        def __enter__(hooks: Any) -> Any:  # noqa: N807
+            if self.here():
+                self._call(self.monitor.saved_tensors_are_sealed)
+            return original(hooks)
+
+        return __enter__
+
     # -- clipping and scaling -----------------------------------------------------------------------------------
 
     def _total_norm(self, original: Any) -> Any:
-        def _get_total_norm(tensors: Any, norm_type: float = 2.0, *args: Any, **kwargs: Any) -> Any:
-            listed = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-            if self._here():
-                measured = self._call(self.monitor.total_norm, listed, norm_type, args, kwargs)
+        def _get_total_norm(
+            tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+        ) -> Any:
+            tensors = list(tensors) if isinstance(tensors, Iterator) else tensors
+            if isinstance(tensors, list) and self.here() and not _dispatch_modes() and not _function_modes():
+                measured = self._call(self.monitor.total_norm, tensors, norm_type, error_if_nonfinite, foreach)
                 if measured is not None:
                     return measured
-            return original(listed, norm_type, *args, **kwargs)
+            return original(tensors, norm_type, error_if_nonfinite, foreach)
 
         return _get_total_norm
 
     def _clip_with_norm(self, original: Any) -> Any:
         def _clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kw: Any) -> Any:
-            parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-            if self._here() and self._call(self.monitor.clipped, parameters, float(max_norm), total_norm):
-                return None  # the factor is exactly 1: scaling would read and write every gradient for nothing
+            parameters = list(parameters) if isinstance(parameters, Iterator) else parameters
+            if self.here():
+                listed = _tensors(parameters)
+                needless = self._call(self.monitor.clipped, listed, max_norm, total_norm)
+                if needless and not _dispatch_modes() and not _function_modes():
+                    return None  # the factor is exactly 1: scaling would read and write every gradient for nothing
             return original(parameters, max_norm, total_norm, *args, **kw)
 
         return _clip_grads_with_norm_
 
     def _clip_value(self, original: Any) -> Any:
-        def clip_grad_value_(parameters: Any, clip_value: float, *args: Any, **kwargs: Any) -> Any:
-            parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-            if self._here():
-                self._call(self.monitor.value_clipped, parameters, float(clip_value))
-            return original(parameters, clip_value, *args, **kwargs)
+        """``clip_grad_value_`` groups its gradients first: there it is seen, however the script imported it."""
 
-        return clip_grad_value_
+        def _group_tensors_by_device_and_dtype(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            caller = sys._getframe(1)
+            if caller.f_code.co_name == "clip_grad_value_" and self.here():
+                self._call(self.monitor.value_clipped, list(tensors[0]), float(caller.f_locals["clip_value"]))
+            return original(tensors, *args, **kwargs)
+
+        return _group_tensors_by_device_and_dtype
 
     def _scale(self, original: Any) -> Any:
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
-            if scaler.is_enabled() and self._here():
+            if scaler.is_enabled() and self.here():
                 self._call(self.monitor.scaled, outputs, scaled, scaler)
             return scaled
 
@@ -242,7 +306,7 @@ class Attachment:
 
     def _scaler_step(self, original: Any) -> Any:
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            observed = scaler.is_enabled() and self._here()
+            observed = scaler.is_enabled() and self.here()
             if observed:
                 self._call(self.monitor.scaler_begins, optimizer)
             result = original(scaler, optimizer, *args, **kwargs)
@@ -257,35 +321,85 @@ class Attachment:
     def _optimizer_init(self, original: Any) -> Any:
         def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
             original(optimizer, *args, **kwargs)
-            if self._here():
+            if self.here():
                 self._call(self.monitor.optimizer_built, optimizer)
 
         return __init__
 
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self._here():
+        if not torch.compiler.is_compiling() and self.here():
             self._call(self.monitor.step_begins, optimizer, _closure(args, kwargs))
 
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self._here():
+        if not torch.compiler.is_compiling() and self.here():
             self._call(self.monitor.step_ended, optimizer, _closure(args, kwargs))
+
+    # -- compilers ----------------------------------------------------------------------------------------------
 
     def _compile(self, original: Any) -> Any:
         def compile(*args: Any, **kwargs: Any) -> Any:  # noqa: A001
-            if self._here() and not self.monitor.compiled:
+            if self.here() and not self.monitor.compiled:
                 # What the compiler traces must be torch's own code: our wrappers would break its graphs.
-                for undo in self._traced:
-                    undo()
+                for patch in self._traced:
+                    patch.undo()
                 self._call(self.monitor.compiling, args[0] if args else None, user_frame(2))
             return original(*args, **kwargs)
 
         return compile
+
+    def _script(self, original: Any) -> Any:
+        def script(*args: Any, **kwargs: Any) -> Any:
+            if self.monitor.compiled or self._in_script or not self.here():
+                return original(*args, **kwargs)
+            self._in_script = True
+            for patch in self._traced:  # it reads the source of what is called, which must be torch's own
+                patch.undo()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._in_script = False
+                for patch in self._traced:
+                    patch.put()
+
+        return script
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors of an argument that may be one, or several, or something else altogether (a gradient edge)."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for t in value if isinstance(t, Tensor)] if isinstance(value, list | tuple) else []
+
+
+def _real(roots: list[Tensor]) -> bool:
+    """Whether these are losses with a value: not on the meta device, not inside a functional transform."""
+    fake = any(t.is_meta or type(t).__name__ == "FakeTensor" for t in roots)
+    return bool(roots) and not fake and not _in_transform()
+
+
+def _in_transform() -> bool:
+    """Whether torch is tracing, or differentiating or vectorising a function: its tensors are no tensors."""
+    if torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled():
+        return True
+    return torch._C._get_tracing_state() is not None
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether ``step`` was given a closure. The hook's args include the optimizer itself."""
     candidates = [a for a in args if not isinstance(a, Optimizer)] + [kwargs.get("closure")]
     return any(callable(c) for c in candidates)
+
+
+_attachments: weakref.WeakSet[Attachment] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for attachment in list(_attachments):
+        attachment.silence()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steadygrad.probes import first_tensor
+from steadygrad.stats import measurable
 
 #: Statistics of inputs and targets are taken over at most this many elements.
 LIMIT = 1 << 20
@@ -18,7 +20,7 @@ LIMIT = 1 << 20
 @torch.no_grad()
 def describe(prefix: str, tensor: Tensor | None) -> dict[str, float]:
     """mean, std, max |x|, number of non-finite values and, for feature matrices, the spread of feature scales."""
-    if tensor is None or tensor.numel() == 0 or not tensor.is_floating_point() or tensor.layout != torch.strided:
+    if tensor is None or not measurable(tensor) or tensor.numel() == 0 or not tensor.is_floating_point():
         return {}
     x = tensor.detach()
     flat = x.reshape(-1)
@@ -54,7 +56,7 @@ def _features(prefix: str, x: Tensor) -> dict[str, float]:
 
 @dataclass
 class LossCall:
-    """One call of a known loss function: kept by reference until the step ends."""
+    """One call of a known loss function: its tensors, without their graphs, until the step ends."""
 
     name: str
     prediction: Tensor
@@ -64,15 +66,18 @@ class LossCall:
     site: str
 
 
-def loss_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, site: str) -> LossCall | None:
-    """Note a loss call from its arguments."""
+def loss_call(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, frame: FrameType | None
+) -> LossCall | None:
+    """Note a loss call from its arguments and the user's frame that it came from."""
     prediction = args[0] if args else kwargs.get("input")
     target = args[1] if len(args) > 1 else kwargs.get("target")
-    if not isinstance(prediction, Tensor):
+    if not isinstance(prediction, Tensor) or not measurable(prediction):
         return None
-    reduction = kwargs.get("reduction", "mean")
-    target = target if isinstance(target, Tensor) else None
-    return LossCall(name, prediction, target, str(reduction), out if isinstance(out, Tensor) else None, site)
+    target = target.detach() if isinstance(target, Tensor) and measurable(target) else None
+    out = out.detach() if isinstance(out, Tensor) and measurable(out) else None
+    site = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    return LossCall(name, prediction.detach(), target, str(kwargs.get("reduction", "mean")), out, site)
 
 
 @torch.no_grad()

@@ -44,6 +44,12 @@ def op_name(node: Any) -> str:
     return str(node.name()).split("Backward")[0]
 
 
+def leaf_of(node: Any) -> Tensor | None:
+    """The leaf that a node accumulates into; a script's own autograd functions may have a ``variable`` of any kind."""
+    variable = getattr(node, "variable", None)
+    return variable if isinstance(variable, Tensor) and op_name(node) == "torch::autograd::AccumulateGrad" else None
+
+
 def walk(roots: Iterable[Tensor]) -> GraphFacts:
     """Walk the graph behind the given tensors."""
     facts = GraphFacts()
@@ -93,7 +99,7 @@ def _distances(starts: list[Any], order: list[Any], inner: dict[Any, list[Any]],
         facts.outermost.setdefault(name, node)
         facts.innermost[name] = node
         facts.norms += any(norm in name for norm in _NORM_OPS)
-        variable = getattr(node, "variable", None)
+        variable = leaf_of(node)
         if variable is not None:
             facts.leaves[id(variable)] = variable
             facts.shortest[id(variable)] = near[node]
@@ -102,7 +108,7 @@ def _distances(starts: list[Any], order: list[Any], inner: dict[Any, list[Any]],
         for following in inner.get(node, ()):
             near[following] = min(near.get(following, 1 << 30), near[node] + step)
             far[following] = max(far.get(following, 0), far[node] + step)
-            leaf = getattr(following, "variable", None)
+            leaf = leaf_of(following)
             if leaf is not None:
                 facts.uses[id(leaf)] += 1
                 if name != "T" or id(leaf) not in facts.readers:
@@ -114,7 +120,7 @@ def _chain(starts: list[Any], limit: int = 8) -> list[str]:
     node = starts[0] if starts else None
     while node is not None and len(names) < limit:
         names.append(op_name(node))
-        following = [n for n, _ in node.next_functions if n is not None and getattr(n, "variable", None) is None]
+        following = [n for n, _ in node.next_functions if n is not None and leaf_of(n) is None]
         node = following[0] if len(following) == 1 else None
     return names
 

@@ -8,21 +8,21 @@ outside every module is named after the variable that holds it.
 from __future__ import annotations
 
 import math
-import os
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import FrameType
 
-import torch
 from torch import Tensor, nn
 
 from steadygrad import stats
+from steadygrad.frames import find_owner, frame_modules, variable_name
 from steadygrad.records import ParameterInfo, SiteInfo
 
-_OURS = os.path.dirname(__file__)
-_FOREIGN = (_OURS, os.path.dirname(torch.__file__), "<", os.path.dirname(os.__file__))
+#: Tables longer than this give the rows of what no longer exists to its like: models may be built a thousand times.
+FULL = 4096
+#: How often the variables in reach are searched for the module that a tensor belongs to.
+_SEARCHES = 64
 
 ACTIVATION_TYPES = {
     "ReLU": "relu", "ReLU6": "relu", "LeakyReLU": "leaky_relu", "PReLU": "leaky_relu", "RReLU": "leaky_relu",
@@ -39,16 +39,6 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("dropout", (nn.modules.dropout._DropoutNd,)),
     ("loss", (nn.modules.loss._Loss,)),
 )
-
-
-def user_frame(depth: int = 1) -> FrameType | None:
-    """The innermost frame of the user's own code: not ours, not torch's, not the standard library's."""
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None and frame.f_code.co_filename.startswith(_FOREIGN):
-        if "site-packages" in frame.f_code.co_filename and not frame.f_code.co_filename.startswith(_FOREIGN):
-            break
-        frame = frame.f_back
-    return frame
 
 
 def module_kind(module: nn.Module) -> str:
@@ -69,7 +59,7 @@ def fan_in_of(module: nn.Module | None, tensor: Tensor) -> int:
     field = math.prod(tensor.shape[2:])
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return max(1, tensor.shape[0] * field // (module.groups * math.prod(module.stride)))
-    if module_kind(module) == "other" if module is not None else True:
+    if module is None or module_kind(module) == "other":
         return int(tensor.shape[-2])  # a bare matrix is used as x @ w
     return int(tensor.shape[1] * field)
 
@@ -98,11 +88,15 @@ class Registry:
         self.sites: list[SiteInfo] = []
         self._on_parameters = on_parameters
         self._on_sites = on_sites
-        self._tensor_index: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._row: dict[int, int] = {}  # id of a parameter -> its row
+        self._tensors: list[weakref.ref[Tensor]] = []  # row -> parameter
+        self._rows_named: dict[str, int] = {}
         self._module_name: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._site_index: dict[tuple[int, str], int] = {}
+        self._site_modules: list[weakref.ref[nn.Module]] = []  # site -> module
+        self._sites_named: dict[tuple[str, str], list[int]] = {}
         self._roots: dict[int, weakref.ref[nn.Module]] = {}
-        self._live_sites: dict[tuple[int, str], weakref.ref[nn.Module]] = {}
+        self._searches = 0
 
     # -- modules ------------------------------------------------------------------------------------------------
 
@@ -113,35 +107,55 @@ class Registry:
 
     def add_root(self, module: nn.Module, frame: FrameType | None) -> None:
         """Register an outermost module with everything in it, under the largest module that owns it."""
+        if next(module.parameters(), None) is None:
+            self._searches += 1  # a loss or an activation, perhaps made anew at every step
+            if self._searches > _SEARCHES:
+                return
         owner, variable = find_owner(module, frame)
         prefix = self._prefix(owner, variable)
+        self._roots = {key: ref for key, ref in self._roots.items() if ref() is not None}
         self._roots[id(owner)] = weakref.ref(owner)
+        self._name_modules(owner, prefix)
+        self._add_all(owner, prefix)
+
+    def _name_modules(self, owner: nn.Module, prefix: str) -> None:
+        if len(self._module_name) > FULL:
+            self._module_name = {key: entry for key, entry in self._module_name.items() if entry[0]() is not None}
         for name, child in owner.named_modules(remove_duplicate=True):
             self._module_name[id(child)] = (weakref.ref(child), prefix + name if name else prefix.rstrip("."))
-        known = len(self.parameters)
+
+    def _add_all(self, owner: nn.Module, prefix: str) -> None:
+        added, modules = [], dict(owner.named_modules(remove_duplicate=False))
         for name, parameter in owner.named_parameters():
-            if self.index_of(parameter) is None:
+            lazy = isinstance(parameter, nn.parameter.UninitializedTensorMixin)
+            if not lazy and self.index_of(parameter) is None:
                 holder, _, leaf = name.rpartition(".")
-                self._add(prefix + name, prefix + holder, leaf, parameter, owner.get_submodule(holder))
-        if len(self.parameters) != known:
-            self._measure_new(known)
-            self._on_parameters(self.parameters)
+                module = modules.get(holder, owner)
+                added.append(self._add(prefix + name, prefix + holder, leaf, parameter, module))
+        self._publish(added)
 
     def refresh(self) -> None:
-        """Look at the known models again: the script may have replaced a layer."""
+        """Look at the known models again: the script may have replaced a layer, or a lazy one has met its data."""
         for ref in list(self._roots.values()):
             root = ref()
             if root is not None:
                 self.add_root(root, None)
 
     def _prefix(self, owner: nn.Module, variable: str) -> str:
-        """Names are plain for one model; a further living model with clashing names gets its variable's name."""
-        names = {name for name, _ in owner.named_parameters()}
-        others = [r() for key, r in self._roots.items() if key != id(owner)]
-        for other in others:
-            if other is not None and names & {name for name, _ in other.named_parameters()}:
-                return variable + "." if variable else f"{type(owner).__name__}."
-        return ""
+        """Names are plain for one model; a further one with clashing names, and one of a list, get their variable's."""
+        if id(owner) in self._roots and self._roots[id(owner)]() is owner:
+            name = self.name_of(owner)
+            return name + "." if name else ""
+        if variable.endswith("]"):
+            return variable + "."
+        names = [name for name, _ in owner.named_parameters()]
+        kind = type(owner).__name__
+        choices = ["", *([variable + "."] if variable else []), kind + ".", *(f"{kind}_{i}." for i in range(2, 100))]
+        return next((prefix for prefix in choices if not any(self._taken(prefix + name) for name in names)), kind + ".")
+
+    def _taken(self, name: str) -> bool:
+        row = self._rows_named.get(name)
+        return row is not None and self._tensors[row]() is not None
 
     def name_of(self, module: nn.Module) -> str:
         """Dotted name, or the class name for a module outside every known root."""
@@ -151,55 +165,67 @@ class Registry:
     def site(self, module: nn.Module, function: str = "") -> int:
         """Index of a module, or of a functional activation called directly inside it."""
         key = (id(module), function)
-        ref = self._live_sites.get(key)
-        if ref is not None and ref() is module:
-            return self._site_index[key]
-        index = len(self.sites)
+        index = self._site_index.get(key)
+        if index is not None and self._site_modules[index]() is module:
+            return index
         name, kind, activation = self.name_of(module), module_kind(module), ""
         if function:
             name, kind, activation = f"{name}:{function}" if name else function, "activation", function.split("#")[0]
         elif kind == "activation":
             activation = ACTIVATION_TYPES[type(module).__name__]
-        held = [] if function else [self.index_of(p) for p in module.parameters(recurse=False)]
-        params = tuple(i for i in held if i is not None)
-        self.sites.append(SiteInfo(index, name, function or type(module).__name__, kind, activation, params))
+        label = function or type(module).__name__
+        index = self._vacant_site(module, name, label)
+        if index is None:
+            index = len(self.sites)
+            held = [] if function else [self.index_of(p) for p in module.parameters(recurse=False)]
+            params = tuple(i for i in held if i is not None)
+            self.sites.append(SiteInfo(index, name, label, kind, activation, params))
+            self._site_modules.append(weakref.ref(module))
+            self._sites_named.setdefault((name, label), []).append(index)
+            self._on_sites(self.sites)
+        self._site_modules[index] = weakref.ref(module)
         self._site_index[key] = index
-        self._live_sites[key] = weakref.ref(module)
-        self._on_sites(self.sites)
         return index
+
+    def _vacant_site(self, module: nn.Module, name: str, label: str) -> int | None:
+        """The row of a like module that is gone: some scripts make their activations anew at every step."""
+        if self.knows(module) and len(self.sites) < FULL:
+            return None
+        rows = self._sites_named.get((name, label), ())
+        return next((row for row in rows if self._site_modules[row]() is None), None)
 
     # -- parameters ---------------------------------------------------------------------------------------------
 
     def index_of(self, parameter: Tensor) -> int | None:
         """Row of a parameter, or None when it has not been seen."""
-        entry = self._tensor_index.get(id(parameter))
-        return entry[1] if entry is not None and entry[0]() is parameter else None
+        row = self._row.get(id(parameter))
+        return row if row is not None and self._tensors[row]() is parameter else None
 
-    def tensor(self, index: int) -> Tensor | None:
-        """The living parameter of a row."""
-        for ref, row in self._tensor_index.values():
-            if row == index:
-                return ref()
-        return None
+    def reference(self, row: int) -> weakref.ref[Tensor]:
+        """The parameter of a row, without keeping it alive."""
+        return self._tensors[row]
 
     def living(self) -> Iterator[tuple[int, Tensor]]:
         """Rows whose parameter still exists."""
-        for ref, row in list(self._tensor_index.values()):
+        for row, ref in enumerate(list(self._tensors)):
             parameter = ref()
             if parameter is not None:
                 yield row, parameter
 
     def add_loose(self, parameters: list[Tensor], frame: FrameType | None) -> None:
-        """Register tensors that belong to no known module, named after the variables that hold them."""
-        known = len(self.parameters)
-        for parameter in parameters:
-            if self.index_of(parameter) is None:
+        """Register what is not known yet: the modules in reach that hold it, else under the variable that does."""
+        unknown = [p for p in parameters if self.index_of(p) is None]
+        if unknown:
+            self.refresh()
+            self._add_owners(unknown, frame)
+            unknown = [p for p in unknown if self.index_of(p) is None]
+        added = []
+        for parameter in unknown:
+            if not isinstance(parameter, nn.parameter.UninitializedTensorMixin):
                 name = self._unregistered_name(parameter) or variable_name(parameter, frame)
                 name = name or f"parameter_{len(self.parameters)}"
-                self._add(name, "", name, parameter, None)
-        if len(self.parameters) != known:
-            self._measure_new(known)
-            self._on_parameters(self.parameters)
+                added.append(self._add(name, "", name, parameter, None))
+        self._publish(added)
 
     def _unregistered_name(self, parameter: Tensor) -> str:
         """``blocks.0.weight`` for a module kept in a plain list or dict, where ``named_parameters()`` does not see it."""
@@ -208,96 +234,79 @@ class Registry:
             for attribute, value in list(vars(owner).items()) if owner is not None else ():
                 if attribute.startswith("_") or not isinstance(value, list | tuple | dict):
                     continue
-                for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+                for key, child in list(value.items()) if isinstance(value, dict) else enumerate(value):
                     path = ".".join(str(part) for part in (prefix, attribute, key) if part != "")
                     if child is parameter:
                         return path
-                    if isinstance(child, nn.Module):
-                        for name, held in child.named_parameters():
-                            if held is parameter:
-                                return f"{path}.{name}"
+                    inner = child.named_parameters() if isinstance(child, nn.Module) else ()
+                    for name, held in inner:
+                        if held is parameter:
+                            return f"{path}.{name}"
         return ""
+
+    def _add_owners(self, unknown: list[Tensor], frame: FrameType | None) -> None:
+        if self._searches > _SEARCHES:
+            return
+        self._searches += 1
+        wanted = {id(p) for p in unknown}
+        for _, module in list(frame_modules(frame)):
+            if not self.knows(module) and any(id(p) in wanted for p in module.parameters()):
+                self.add_root(module, frame)
 
     def assign(self, parameters: list[Tensor], stream: int, weight_decays: list[float]) -> None:
         """Note which optimizer trains which parameters, and with what weight decay."""
+        changed = False
         for parameter, decay in zip(parameters, weight_decays, strict=True):
             index = self.index_of(parameter)
             if index is not None:
-                self.parameters[index] = replace(
-                    self.parameters[index], optimizer=stream, weight_decay=decay, trainable=parameter.requires_grad
-                )
-        self._on_parameters(self.parameters)
+                old = self.parameters[index]
+                new = replace(old, optimizer=stream, weight_decay=decay, trainable=parameter.requires_grad)
+                changed |= new != old
+                self.parameters[index] = new
+        if changed:
+            self._on_parameters(self.parameters)
 
-    def _add(self, name: str, module_name: str, leaf: str, parameter: Tensor, module: nn.Module | None) -> None:
+    def _add(
+        self, name: str, module_name: str, leaf: str, parameter: Tensor, module: nn.Module | None
+    ) -> tuple[int, Tensor] | None:
+        """The parameter's new row; None where it takes over the row of a tensor that the script replaced."""
+        old = self._vacant_row(name, parameter, module)
+        if old is not None:
+            self._tensors[old] = weakref.ref(parameter)
+            self._row[id(parameter)] = old
+            return None
         index = len(self.parameters)
-        self._tensor_index[id(parameter)] = (weakref.ref(parameter), index)
-        self.parameters.append(
-            ParameterInfo(
-                index=index,
-                name=name,
-                shape=tuple(parameter.shape),
-                dtype=str(parameter.dtype).removeprefix("torch."),
-                role=parameter_role(module, leaf, parameter),
-                module=module_name.rstrip("."),
-                module_type=type(module).__name__ if module is not None else "",
-                trainable=parameter.requires_grad,
-                fan_in=fan_in_of(module, parameter),
-            )
+        self._row[id(parameter)] = self._rows_named[name] = index
+        self._tensors.append(weakref.ref(parameter))
+        info = ParameterInfo(
+            index=index,
+            name=name,
+            shape=tuple(parameter.shape),
+            dtype=str(parameter.dtype).removeprefix("torch."),
+            role=parameter_role(module, leaf, parameter),
+            module=module_name.rstrip("."),
+            module_type=type(module).__name__ if module is not None else "",
+            trainable=parameter.requires_grad,
+            fan_in=fan_in_of(module, parameter),
         )
+        self.parameters.append(info)
+        return index, parameter
 
-    def _measure_new(self, start: int) -> None:
-        rows = [(row, p) for row, p in self.living() if row >= start and p.device.type != "meta" and p.numel()]
-        lazy = nn.parameter.UninitializedTensorMixin
-        rows = [(row, p) for row, p in rows if not isinstance(p, lazy)]
-        if not rows:
-            return
-        norms = stats.moments([p for _, p in rows])[:, 1].tolist()
-        for (row, p), norm in zip(rows, norms, strict=True):
+    def _vacant_row(self, name: str, parameter: Tensor, module: nn.Module | None) -> int | None:
+        row = self._rows_named.get(name)
+        if row is None or self.parameters[row].shape != tuple(parameter.shape):
+            return None
+        if module is None:  # ``w = (w - rate * g).requires_grad_()``: the variable's tensor is a new one at every step
+            return row if not self.parameters[row].module_type else None
+        return row if len(self.parameters) >= FULL and self._tensors[row]() is None else None
+
+    def _publish(self, added: list[tuple[int, Tensor] | None]) -> None:
+        rows = [entry for entry in added if entry is not None]
+        real = [(row, p) for row, p in rows if not p.is_meta and p.numel()]
+        norms = stats.moments([p for _, p in real])[:, 1].tolist() if real else []
+        for (row, p), norm in zip(real, norms, strict=True):
             self.parameters[row] = replace(self.parameters[row], init_rms=norm / math.sqrt(p.numel()))
-
-
-def frame_variables(frame: FrameType | None, levels: int = 8) -> Iterator[tuple[str, object]]:
-    """Variables visible from a frame outwards: locals of the user's frames, then the globals of each."""
-    seen_globals: list[dict[str, object]] = []
-    for _ in range(levels):
-        if frame is None:
-            break
-        if not frame.f_code.co_filename.startswith(_FOREIGN):
-            yield from list(frame.f_locals.items())
-            if frame.f_globals not in seen_globals[:0] and all(g is not frame.f_globals for g in seen_globals):
-                seen_globals.append(frame.f_globals)
-        frame = frame.f_back
-    for scope in seen_globals:
-        yield from list(scope.items())
-
-
-def find_owner(module: nn.Module, frame: FrameType | None) -> tuple[nn.Module, str]:
-    """The largest module in reach that contains ``module``, and the variable it is held in."""
-    best, best_name, best_size = module, "", -1
-    for name, value in frame_variables(frame):
-        if not isinstance(value, nn.Module):
-            continue
-        members = list(value.modules())
-        if len(members) > best_size and any(m is module for m in members):
-            best, best_name, best_size = value, name, len(members)
-    return best, best_name
-
-
-def variable_name(tensor: Tensor, frame: FrameType | None) -> str:
-    """The variable (or list element, or dict entry) that holds the tensor, as the user would write it."""
-    for name, value in frame_variables(frame):
-        if value is tensor:
-            return name
-        if isinstance(value, list | tuple) and len(value) < 1000:
-            for i, element in enumerate(value):
-                if element is tensor:
-                    return f"{name}[{i}]"
-        elif isinstance(value, dict) and len(value) < 1000:
-            for key, element in value.items():
-                if element is tensor:
-                    return f"{name}[{key!r}]"
-        elif hasattr(value, "__dict__") and not isinstance(value, type | nn.Module) and not callable(value):
-            for key, element in list(vars(value).items()):
-                if element is tensor:
-                    return f"{name}.{key}"
-    return ""
+        if len(self._row) > 2 * len(self.parameters) + FULL:
+            self._row = {id(p): row for row, p in self.living()}
+        if rows:
+            self._on_parameters(self.parameters)

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from steadygrad.naming import Registry, user_frame
+from steadygrad.frames import user_frame
+from steadygrad.naming import Registry
 
 TIMEOUT_SECONDS = 20.0
 #: Operations that only pass values on: they are never the origin.

@@ -18,17 +18,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from steadygrad import stats
-from steadygrad.naming import ACTIVATION_TYPES, Registry, user_frame
+from steadygrad.frames import user_frame
+from steadygrad.naming import ACTIVATION_TYPES, Registry
 from steadygrad.records import SITE_STATS, Vector
 
 #: References kept beyond what autograd keeps anyway; more than this is measured at once and let go.
 DEFERRED_BYTES = 64 << 20
+#: Outputs and signals larger than this are measured on an evenly strided sample of about this many elements.
+SAMPLE = 1 << 13
 #: |input| beyond which the slope is under 3% of its maximum.
 FLAT_TAIL = {"sigmoid": 5.0, "tanh": 2.5}
 _RELU_LIKE = frozenset({"relu"})
+_FAST_PATHS = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 
 FUNCTIONS: dict[Any, str] = {
     F.relu: "relu", F.relu_: "relu", torch.relu: "relu", torch.relu_: "relu", Tensor.relu: "relu", Tensor.relu_: "relu",
@@ -38,16 +42,36 @@ FUNCTIONS: dict[Any, str] = {
 }  # fmt: skip
 
 
+Guard = Callable[..., Any]
+
+
+def on_gradient(tensor: Tensor, keep: Callable[[Tensor], None], guard: Guard) -> None:
+    """Call ``keep`` with the gradient that reaches a tensor in the backward pass.
+
+    The hook is put on the operation, not on the tensor: a tensor with hooks warns when it is pickled.
+    """
+    node, position = tensor.grad_fn, tensor.output_nr
+    if node is None:
+        return
+
+    def before(grads: tuple[Tensor | None, ...]) -> None:
+        grad = grads[position]
+        if grad is not None:
+            guard(keep, grad)
+
+    node.register_prehook(before)
+
+
 class RecurrentCall:
     """One call of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, kept until its gradient is known."""
 
-    def __init__(self, site: int, module: nn.RNNBase, args: tuple[Any, ...], out: Any, call: Call):
+    def __init__(self, site: int, module: nn.RNNBase, args: tuple[Any, ...], out: Any, call: Call, guard: Guard):
         self.site, self.module, self.args, self.call = site, module, args, call
         self.output = out[0] if isinstance(out, tuple) else None
         self.hidden_grad: Tensor | None = None
         hidden = first_tensor(out[1]) if isinstance(out, tuple) else None
         if hidden is not None and hidden.requires_grad:
-            hidden.register_hook(self._keep_hidden)
+            on_gradient(hidden, self._keep_hidden, guard)
 
     def _keep_hidden(self, grad: Tensor) -> None:
         self.hidden_grad = grad.detach()
@@ -70,6 +94,11 @@ def batchnorm_numbers(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> dic
     return found | {"stat_shift": float(shift), "stat_scale": float(scale)}
 
 
+def version(tensor: Tensor | None) -> int:
+    """How often a tensor has been written to; inference tensors do not count."""
+    return 0 if tensor is None or tensor.is_inference() else tensor._version
+
+
 class Call:
     """One call of a site: its input and output while they last, then their numbers."""
 
@@ -79,8 +108,8 @@ class Call:
     def __init__(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor):
         self.site, self.kind, self.module = site, kind, module
         self.before, self.out = before, out
-        self.before_version = before._version if before is not None and not before.is_inference() else 0
-        self.version = 0 if out.is_inference() else out._version
+        self.before_version = version(before)
+        self.version = version(out)
         self.numel = out.numel()
         self.seen: dict[str, float] = {}
         self.grad: Tensor | None = None
@@ -89,8 +118,10 @@ class Call:
 class Probe:
     """Records one step's calls; :meth:`measure` turns them into one M-vector per statistic."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, guard: Guard) -> None:
         self._registry = registry
+        self._guard = guard
+        self._watch = FunctionWatch(self, guard)
         self._calls: list[Call] = []
         self._unmeasured: list[Call] = []
         self._with_grad: list[Call] = []
@@ -107,10 +138,18 @@ class Probe:
         """While the model's forward runs."""
         self.running = True
         try:
-            with FunctionWatch(self):
+            with self._watch:
                 yield
         finally:
             self.running = False
+
+    def unwatched(self, module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Torch's transformer layers take their fast path in evaluation, but not while functions are being watched."""
+        depth = torch._C._len_torch_function_stack()
+        if module.training or not isinstance(module, _FAST_PATHS) or not depth:
+            return contextlib.nullcontext()
+        on_top = torch._C._get_function_stack_at(depth - 1) is self._watch
+        return _pop_mode_temporarily() if on_top else contextlib.nullcontext()
 
     def enter(self, module: nn.Module) -> None:
         """A module inside the model is about to run."""
@@ -123,14 +162,17 @@ class Probe:
         tensor = first_tensor(out)
         if tensor is None or not tensor.is_floating_point() or (self._calls and self._calls[-1].out is tensor):
             return
+        if not stats.measurable(tensor):
+            return
         index = self._registry.site(module)
         info = self._registry.sites[index]
         before = first_tensor(args)
+        before = before if before is not None and stats.measurable(before) else None
         call = self._record(index, info.activation or info.kind, module, before, tensor)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and before is not None:
             self.batchnorms.append((index, batchnorm_numbers(module, before)))
-        elif isinstance(module, nn.RNNBase) and before is not None:
-            self.recurrent.append(RecurrentCall(index, module, args, out, call))
+        elif type(module) in (nn.RNN, nn.LSTM, nn.GRU) and before is not None:
+            self.recurrent.append(RecurrentCall(index, module, args, out, call, self._guard))
 
     def abandon(self) -> None:
         """The module raised: forget that it was entered."""
@@ -141,6 +183,8 @@ class Probe:
         module = self._stack[-1] if self._stack else None
         if module is None or type(module).__name__ in ACTIVATION_TYPES or not isinstance(out, Tensor):
             return
+        if not out.is_floating_point() or not stats.measurable(out):
+            return
         key = (id(module), name)
         frame = user_frame(3)
         count, line, met = self._functions.get(key, (-1, -1, -1))
@@ -150,14 +194,14 @@ class Probe:
         self._functions[key] = (count, here, len(self._met))
         label = name if count == 0 else f"{name}#{min(count, 63)}"
         index = self._registry.site(module, label)
-        self._record(index, name, module, before if isinstance(before, Tensor) else None, out)
+        self._record(index, name, module, before if isinstance(before, Tensor) and stats.measurable(before) else None, out)
 
     def _record(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor) -> Call:
         call = Call(site, kind, module, before, out)
         self._calls.append(call)
         self._unmeasured.append(call)
         if out.requires_grad:
-            out.register_hook(_keeper(call, self))
+            on_gradient(out, lambda grad: self.keep_grad(call, grad), self._guard)
         self._bytes += out.numel() * out.element_size()
         if self._bytes > DEFERRED_BYTES:
             self.measure_outputs()
@@ -166,16 +210,19 @@ class Probe:
     def measure_outputs(self) -> None:
         """Measure the outputs kept so far and let them go."""
         calls, self._unmeasured, self._bytes = self._unmeasured, [], 0
-        fresh = [c for c in calls if c.out.is_inference() or c.out._version == c.version]
-        rows = stats.moments([c.out for c in fresh])
-        host = rows.tolist()
-        rms_of = {id(c.out): row[1] / math.sqrt(max(1, c.numel)) for c, row in zip(fresh, host, strict=True)}
+        fresh = [c for c in calls if version(c.out) == c.version]
+        outputs = [stats.thinned(c.out, SAMPLE) for c in fresh]
+        host = stats.moments(outputs).tolist()
+        rms_of = {
+            id(c.out): row[1] / math.sqrt(max(1, o.numel())) for c, o, row in zip(fresh, outputs, host, strict=True)
+        }
         inputs = [c for c in fresh if c.before is not None and c.before.is_floating_point()]
         unknown = [c.before for c in inputs if c.before is not None and id(c.before) not in rms_of]
-        for tensor, norm in zip(unknown, stats.norms(unknown).tolist(), strict=True):
-            rms_of[id(tensor)] = norm / math.sqrt(max(1, tensor.numel()))
-        for call, (_, l2, total, peak, zeros) in zip(fresh, host, strict=True):
-            n = max(1, call.numel)
+        thin = [stats.thinned(tensor, SAMPLE) for tensor in unknown]
+        for tensor, part, norm in zip(unknown, thin, stats.norms(thin).tolist(), strict=True):
+            rms_of[id(tensor)] = norm / math.sqrt(max(1, part.numel()))
+        for call, output, (_, l2, total, peak, zeros) in zip(fresh, outputs, host, strict=True):
+            n = max(1, output.numel())
             call.seen = {"out_rms": l2 / math.sqrt(n), "out_mean": total / n, "out_max": peak, "out_zeros": zeros / n}
             if call.before is not None and id(call.before) in rms_of:
                 call.seen["in_rms"] = rms_of[id(call.before)]
@@ -192,7 +239,7 @@ class Probe:
                 unit = 1 if call.out.dim() >= 4 else -1
                 others = [d for d in range(call.out.dim()) if d != unit % call.out.dim()]
                 dead.append((call, (call.out.detach().amax(others) <= 0).float().mean()))
-            elif call.kind in FLAT_TAIL and call.before is not None and call.before._version == call.before_version:
+            elif call.kind in FLAT_TAIL and call.before is not None and version(call.before) == call.before_version:
                 flat.append((call, (call.before.detach().abs() > FLAT_TAIL[call.kind]).float().mean()))
         for key, found in (("dead_units", dead), ("saturated", flat)):
             if found:
@@ -201,7 +248,7 @@ class Probe:
                     call.seen[key] = value
 
     def keep_grad(self, call: Call, grad: Tensor) -> None:
-        """Called by the tensor hook: small gradients are measured together later, large ones at once."""
+        """Called back by autograd: small gradients are measured together later, large ones at once."""
         self._bytes += grad.numel() * grad.element_size()
         call.grad = grad.detach()
         self._with_grad.append(call)
@@ -211,8 +258,9 @@ class Probe:
     def _measure_grads(self) -> None:
         calls, self._with_grad, self._bytes = self._with_grad, [], 0
         grads = [c.grad for c in calls if c.grad is not None]
-        for call, norm in zip(calls, stats.norms(grads).tolist(), strict=True):
-            call.seen["signal"] = norm
+        thin = [stats.thinned(g, SAMPLE) for g in grads]
+        for call, grad, part, norm in zip(calls, grads, thin, stats.norms(thin).tolist(), strict=True):
+            call.seen["signal"] = norm * math.sqrt(grad.numel() / max(1, part.numel()))
             if call.kind != "recurrent":
                 call.grad = None
 
@@ -254,19 +302,13 @@ _COMBINE: dict[str, Callable[[list[float]], float]] = {
 _EMPTY = torch.empty(0)
 
 
-def _keeper(call: Call, probe: Probe) -> Callable[[Tensor], None]:
-    def keep(grad: Tensor) -> None:
-        probe.keep_grad(call, grad)
-
-    return keep
-
-
 class FunctionWatch(TorchFunctionMode):
     """Sees functional activations (``F.relu``, ``x.tanh()``) while the model runs on a sampled step."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, guard: Guard) -> None:
         super().__init__()
         self._probe = probe
+        self._guard = guard
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -274,7 +316,7 @@ class FunctionWatch(TorchFunctionMode):
         if name is not None:
             before = args[0] if args else None
             inplace = isinstance(before, Tensor) and out is before
-            self._probe.function(name, None if inplace else before, out)
+            self._guard(self._probe.function, name, None if inplace else before, out)
         return out
 
 

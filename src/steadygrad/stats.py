@@ -38,6 +38,13 @@ MOMENTS = (
 )
 
 
+def measurable(tensor: Tensor) -> bool:
+    """Whether a tensor has numbers of its own: not on the meta device, not nested, not a view of a transform."""
+    if type(tensor).__name__ == "FakeTensor" or tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def plain(tensor: Tensor) -> Tensor:
     """The stored numbers of a tensor as a dense real 1-D float tensor: sparse, complex and half types included."""
     if tensor.dtype == torch.float32 and tensor.layout == torch.strided:
@@ -63,6 +70,8 @@ class Scratch:
     def take(self, name: str, rows: int, like: Tensor) -> Tensor:
         """An uninitialised ``[rows, numel]`` block, valid until the next call with the same name."""
         key, size = (name, like.dtype, like.device), rows * like.numel()
+        if torch.is_inference_mode_enabled():  # a buffer made here could not be written to outside
+            return torch.empty(rows, like.numel(), dtype=like.dtype, device=like.device)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size:
             buffer = self._buffers[key] = torch.empty(max(size, 1 << 14), dtype=like.dtype, device=like.device)
@@ -141,7 +150,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     Uses the very kernels of ``torch.nn.utils.clip_grad_norm_`` on ordinary gradients, so the two agree to the bit.
     """
     if not tensors:
-        return torch.zeros(0)
+        return torch.zeros(0, device="cpu")
     usual = all(t.layout == torch.strided and t.dtype == torch.float32 for t in tensors)
     values = list(tensors) if usual else [plain(t) for t in tensors]
     device = values[0].device
@@ -154,27 +163,28 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 def safe_norms(tensors: Sequence[Tensor]) -> Tensor:
     """As :func:`norms` in float64, right where squares overflow float32. Slower; for suspicious steps only."""
-    return moments(tensors)[:, 1] if tensors else torch.zeros(0, dtype=torch.float64)
+    return moments(tensors)[:, 1] if tensors else torch.zeros(0, dtype=torch.float64, device="cpu")
 
 
 Snapshot = list[tuple[list[int], Tensor]]
 
 
-def _strided(tensor: Tensor) -> Tensor:
+def thinned(tensor: Tensor, limit: int = UPDATE_SAMPLE) -> Tensor:
+    """The tensor flat, or evenly strided down to about ``limit`` elements. The stride is odd: no column is favoured."""
     flat = plain(tensor)
-    return flat[:: max(1, flat.numel() // UPDATE_SAMPLE)]
+    return flat[:: (flat.numel() // limit) | 1] if flat.numel() > limit else flat
 
 
 @torch.no_grad()
 def snapshot(tensors: Sequence[Tensor]) -> Snapshot:
     """Copies to measure a later change against: whole, or an evenly strided :data:`UPDATE_SAMPLE` of larger tensors."""
-    return [(members, block.clone()) for members, block in blocks([_strided(t) for t in tensors])]
+    return [(members, block.clone()) for members, block in blocks([thinned(t) for t in tensors])]
 
 
 @torch.no_grad()
 def change(before: Snapshot, tensors: Sequence[Tensor]) -> Tensor:
     """L2 norm of each tensor's change since ``before``: shape ``[n]``, float64; estimated where a sample was kept."""
-    flat = [_strided(t) for t in tensors]
+    flat = [thinned(t) for t in tensors]
     out = torch.zeros(len(flat), dtype=torch.float64, device=flat[0].device if flat else None)
     for members, block in before:
         now = torch.stack([flat[i] for i in members], out=_scratch.take("block", len(members), flat[members[0]]))

@@ -41,7 +41,7 @@ def flow_through_time(module: nn.RNNBase, args: tuple[Any, ...], grad_output: Te
     Random state, parameters and their gradients are left as they were. Returns [] where it cannot be measured (packed
     sequences, unbatched input).
     """
-    x = args[0]
+    x = args[0] if args else None
     if not isinstance(x, Tensor) or x.dim() != 3 or grad_output.dim() != 3:
         return []
     time = 1 if module.batch_first else 0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.errors import InputError
 from steadygrad.history import History
-from steadygrad.naming import user_frame
+from steadygrad.frames import user_frame
 from steadygrad.records import Diagnosis
 from steadygrad.session import Session, say
 

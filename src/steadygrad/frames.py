@@ -1,0 +1,108 @@
+"""The user's own frames: which line is theirs, and which of their variables holds a module or a tensor."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from types import FrameType, ModuleType
+
+import torch
+from torch import Tensor, nn
+
+_OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(torch.__file__) + os.sep, "<frozen ")
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_is_foreign: dict[str, bool] = {}
+#: Containers with more elements than this are not searched.
+_CROWDED = 1000
+
+
+def foreign(filename: str) -> bool:
+    """Whether a file is ours, torch's or the standard library's."""
+    known = _is_foreign.get(filename)
+    if known is None:
+        standard = filename.startswith(_STANDARD) and "-packages" not in filename
+        known = _is_foreign[filename] = standard or filename.startswith(_OURS)
+    return known
+
+
+def user_frame(depth: int = 1) -> FrameType | None:
+    """The innermost frame of the user's own code: not ours, not torch's, not the standard library's."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None and foreign(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def place(frame: FrameType | None) -> str:
+    """``file:line`` of a frame, as findings point to it."""
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""
+
+
+def _locals(frame: FrameType) -> dict[str, object]:
+    """Local variables; none where reading them would change a dict that the function got from ``locals()``."""
+    code = frame.f_code
+    if sys.version_info < (3, 13) and code.co_flags & inspect.CO_OPTIMIZED and {"locals", "vars"} & {*code.co_names}:
+        return {}
+    return dict(frame.f_locals)
+
+
+def frame_variables(frame: FrameType | None, levels: int = 8) -> Iterator[tuple[str, object]]:
+    """Variables visible from a frame outwards: locals of the user's frames, then the globals of each."""
+    scopes: list[dict[str, object]] = []
+    for _ in range(levels):
+        if frame is None:
+            break
+        if not foreign(frame.f_code.co_filename):
+            yield from _locals(frame).items()
+            if all(scope is not frame.f_globals for scope in scopes):
+                scopes.append(frame.f_globals)
+        frame = frame.f_back
+    for scope in scopes:
+        yield from list(scope.items())
+
+
+def frame_modules(frame: FrameType | None) -> Iterator[tuple[str, nn.Module]]:
+    """Modules held by variables, by lists and dicts of them, and by attributes of the user's objects."""
+    for name, value in frame_variables(frame):
+        if isinstance(value, nn.Module):
+            yield name, value
+        else:
+            for label, element in _elements(name, value):
+                if isinstance(element, nn.Module):
+                    yield label.removeprefix("self."), element
+
+
+def find_owner(module: nn.Module, frame: FrameType | None) -> tuple[nn.Module, str]:
+    """The largest module in reach that contains ``module``, and the variable it is held in."""
+    best, best_name, best_size = module, "", -1
+    for name, value in frame_modules(frame):
+        members = list(value.modules())
+        if len(members) > best_size and any(m is module for m in members):
+            best, best_name, best_size = value, name, len(members)
+    return best, best_name
+
+
+def variable_name(tensor: Tensor, frame: FrameType | None) -> str:
+    """The variable (or list element, or dict entry) that holds the tensor, as the user would write it."""
+    for name, value in frame_variables(frame):
+        if value is tensor:
+            return name
+        for label, element in _elements(name, value):
+            if element is tensor:
+                return label
+    return ""
+
+
+def _elements(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """What a container or an object of the user's holds, with how it is written."""
+    if isinstance(value, list | tuple):
+        if len(value) < _CROWDED:
+            yield from ((f"{name}[{i}]", element) for i, element in enumerate(value))
+    elif isinstance(value, dict):
+        if len(value) < _CROWDED and not name.startswith("__"):
+            yield from ((f"{name}[{key!r}]", element) for key, element in list(value.items()))
+    elif not isinstance(value, type | ModuleType | nn.Module | Tensor) and not callable(value):
+        held = getattr(type(value), "__dict__", {}).get("__dict__") and vars(value)
+        yield from ((f"{name}.{key}", element) for key, element in list((held or {}).items()))

@@ -1,0 +1,122 @@
+"""What the clips of one step did, so that gradients can be reported as they were before any of them.
+
+Shapes legend: n = gradients of one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steadygrad import stats
+from steadygrad.records import Clip
+
+
+@dataclass
+class _Call:
+    """One clip: which gradients, their norms before it where they are known, and the factor."""
+
+    ids: tuple[int, ...]
+    norms: Tensor | None
+    coefficient: float  # NaN for a clip by value
+
+
+class Clips:
+    """The clips of one step. ``summary`` is what the record says of them."""
+
+    def __init__(self) -> None:
+        self.summary: Clip | None = None
+        self._calls: list[_Call] = []
+        self._open: tuple[tuple[int, ...], Tensor, Tensor] | None = None
+
+    def total_norm(self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
+        """The total norm as torch computes it, kept so that the step need not compute it again. None: not ours to do."""
+        if float(norm_type) != 2.0 or error or foreach is False or not gradients:
+            return None
+        first = gradients[0]
+        if not all(type(g) is Tensor and g.dtype == first.dtype and g.device == first.device for g in gradients):
+            return None
+        if any(g.layout != torch.strided for g in gradients) or first.is_meta:
+            return None
+        norms = torch.stack(torch._foreach_norm(gradients, 2.0))
+        total: Tensor = torch.linalg.vector_norm(norms, 2.0)
+        self._open = tuple(map(id, gradients)), norms, total
+        return total
+
+    def scaled(self, parameters: Sequence[Tensor], max_norm: float, total: Any) -> bool:
+        """A clip is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
+        norm = float(total)
+        kept, self._open = self._open, None
+        if kept is None or kept[2] is not total:
+            kept = tuple(id(p.grad) for p in parameters if p.grad is not None), None, total  # type: ignore[assignment]
+        assert kept is not None
+        coefficient = min(1.0, max_norm / (norm + 1e-6)) if math.isfinite(norm) else math.nan
+        self._summarize(kept[0], max_norm, norm, coefficient)
+        self._calls.append(_Call(kept[0], kept[1], coefficient))
+        return math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm
+
+    def _summarize(self, ids: tuple[int, ...], max_norm: float, norm: float, coefficient: float) -> None:
+        earlier = self.summary
+        if earlier is None:
+            self.summary = Clip("norm", max_norm, norm, coefficient)
+            return
+        seen = {i for call in self._calls for i in call.ids}
+        if seen.isdisjoint(ids):  # one call per parameter group: the joint norm, and the strongest scaling
+            self.summary = Clip("norm", max_norm, math.hypot(earlier.norm, norm), min(earlier.coefficient, coefficient))
+        elif earlier.kind == "norm":  # the same gradients once more: both scalings
+            self.summary = Clip("norm", min(earlier.threshold, max_norm), earlier.norm, earlier.coefficient * coefficient)
+
+    def clamped(self, gradients: Sequence[Tensor], limit: float) -> None:
+        """A clip by value is about to clamp these."""
+        if gradients:
+            norms = stats.norms(gradients)
+            self._calls.append(_Call(tuple(map(id, gradients)), norms, math.nan))
+            if self.summary is None:
+                self.summary = Clip("value", limit, float(torch.linalg.vector_norm(norms)), math.nan)
+
+    def by_hand(self, raw: float, total: float) -> None:
+        """Gradients that shrank between backward and step were clipped by the script's own code."""
+        if self.summary is None and math.isfinite(raw) and 0 < total < 0.99 * raw:
+            self.summary = Clip("by hand", total, raw, total / raw)
+
+    def undone(
+        self, gradients: Sequence[Tensor], *, rescaled: bool
+    ) -> tuple[Tensor, float | NDArray[np.float64]]:
+        """Norms of the gradients before any clip, and the factor (for each, where they differ) that undoes the clips.
+
+        Args:
+            gradients: as the optimizer gets them.
+            rescaled: they were divided by a loss scale at some time after the backward pass.
+        """
+        if not self._calls:
+            return stats.norms(gradients), 1.0
+        ids, only = tuple(map(id, gradients)), self._calls[0] if len(self._calls) == 1 else None
+        factor = only.coefficient if only is not None and only.coefficient > 0 else 1.0
+        if only is not None and only.norms is not None and only.ids == ids and not rescaled:
+            return only.norms, 1.0 / factor
+        norms = stats.norms(gradients)
+        if only is not None and {*ids} <= {*only.ids} and (rescaled or only.norms is None):
+            return norms / factor, 1.0 / factor
+        return self._one_by_one(ids, norms, rescaled)
+
+    def _one_by_one(
+        self, ids: tuple[int, ...], norms: Tensor, rescaled: bool
+    ) -> tuple[Tensor, NDArray[np.float64]]:
+        known: dict[int, float] = {}
+        factors: dict[int, float] = {}
+        for call in self._calls:
+            if call.norms is not None and not rescaled:
+                for i, norm in zip(call.ids, call.norms.tolist(), strict=True):
+                    known.setdefault(i, norm / factors.get(i, 1.0))
+            if call.coefficient > 0:
+                factors.update({i: factors.get(i, 1.0) * call.coefficient for i in call.ids})
+        scale = np.array([1.0 / factors.get(i, 1.0) for i in ids])
+        before = [known.get(i, n * s) for i, n, s in zip(ids, norms.tolist(), scale.tolist(), strict=True)]
+        return torch.tensor(before, dtype=norms.dtype, device=norms.device), scale

@@ -1,0 +1,394 @@
+"""The monitor itself: receives what :mod:`steadygrad.attach` sees and emits records, tables and facts.
+
+Shapes legend: P = parameters in the run's table, n = gradients of one optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steadygrad import batch, stats
+from steadygrad.frames import user_frame
+from steadygrad.monitor.details import batch_detail, parameter_detail, weights_before
+from steadygrad.monitor.sampling import Schedule
+from steadygrad.monitor.scaling import Scaling
+from steadygrad.monitor.state import Measured, Pending, Sink, Stream
+from steadygrad.monitor.streams import Streams, rate
+from steadygrad.monitor.structure import Structure
+from steadygrad.naming import Registry
+from steadygrad.probes import Probe
+from steadygrad.records import NO_GRADIENT, Amp, Detail, StepRecord
+
+#: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
+NEVER_STEPS = 64
+#: Module calls and loss calls of one step that are remembered.
+_ROOTS, _LOSS_CALLS = 8, 4
+
+
+def _unguarded(observe: Callable[..., Any], *args: Any) -> Any:
+    return observe(*args)
+
+
+class Monitor:
+    """Receives the events of :mod:`steadygrad.attach` and emits records, tables and facts to a sink.
+
+    Args:
+        sink: receives everything observed.
+        every: sample detail every this many steps at first; about 2% of the run so far once that is longer.
+        trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
+    """
+
+    def __init__(self, sink: Sink, *, every: int = 10, trace: bool = True) -> None:
+        self.registry = Registry(sink.parameters, sink.sites)
+        self.compiled = False
+        #: Runs what autograd calls back, so that an error of ours cannot reach the script. Set by the attachment.
+        self.guard: Callable[..., Any] = _unguarded
+        self.probe: Probe | None = None
+        self._sink = sink
+        self._schedule = Schedule(every)
+        self._streams = Streams(self.registry, sink)
+        self._structure = Structure(sink, self.registry, self._schedule, trace=trace)
+        self._scaling = Scaling()
+        self._pending = Pending()
+        self._last_losses: dict[tuple[str, int], list[float]] = {}
+        self._built = 0
+        self._stepped: list[int] = []
+        self._cycle: set[int] | None = None
+        self._backwards_without_step = 0
+        self._manual: Stream | None = None
+        self._stepping: tuple[int, bool] | None = None  # the optimizer inside its step(), and whether by closure
+
+    @property
+    def iteration(self) -> int:
+        """The iteration being observed, from 1."""
+        return self._schedule.iteration
+
+    @property
+    def sampling(self) -> bool:
+        """Whether this iteration is observed in detail."""
+        return self._schedule.sampled
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def forward_begins(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe | None:
+        """An outermost module is called with gradients enabled. Returns the probe to feed on a sampled step."""
+        self._close_manual()
+        if not self.registry.knows(root):
+            self._schedule.want_structure()
+            self.registry.add_root(root, user_frame(3))
+        pending = self._pending
+        if not pending.roots:
+            pending.rng = torch.get_rng_state()
+        if len(pending.roots) < _ROOTS:
+            pending.roots.append(args or tuple(kwargs.values()))
+        if not self._schedule.sampled or self.compiled:
+            return None
+        if self.probe is None:
+            self.probe = Probe(self.registry, self.guard)
+        self._structure.note_autocast()
+        return self.probe
+
+    def compiling(self, target: Any, frame: FrameType | None) -> None:
+        """``torch.compile`` was called: from now on only parameters are observed."""
+        self.compiled = True
+        if isinstance(target, nn.Module) and not self.registry.knows(target):
+            self.registry.add_root(target, frame)
+        self._structure.emit("compiled", {})
+
+    def forward_ended(self) -> None:
+        """The outermost module returned."""
+        if self.probe is not None:
+            self.probe.measure_outputs()
+
+    def loss_called(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """A known loss function was evaluated while gradients are enabled."""
+        calls = self._pending.loss_calls
+        if len(calls) < _LOSS_CALLS:
+            frame = user_frame(3) if self._schedule.structural else None
+            call = batch.loss_call(name, args, kwargs, out, frame)
+            if call is not None:
+                calls.append(call)
+
+    def saved_tensors_are_sealed(self) -> None:
+        """The script packs away what operations save for their backward."""
+        self._structure.sealed = True
+
+    # -- backward -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def backward_begins(self, roots: Sequence[Tensor], frame: FrameType | None) -> None:
+        """``backward`` was called on these tensors (the loss, as a rule)."""
+        self._close_manual()
+        if self._stepping is not None and not self._stepping[1]:
+            self._stepping = None  # that step raised: it cannot be going on
+        pending = self._pending
+        pending.frame, pending.line = frame, frame.f_lineno if frame is not None else 0
+        for stream in self._streams:
+            if stream.uncleared is not None and _is_cleared(stream.uncleared()):
+                stream.uncleared = None
+        value = _value(self._scaling.loss_behind(roots[0]))
+        site = (frame.f_code.co_filename, pending.line) if frame is not None else ("", 0)
+        pending.losses.setdefault(site, []).append(value)
+        if self._schedule.sampled:
+            self._structure.note_source("backward", frame)
+            if not self.compiled:
+                self._structure.at_backward(roots, value, pending, optimizers=bool(self._built))
+        if not math.isfinite(value):
+            self._structure.trace_origin("loss", pending)
+
+    @torch.no_grad()
+    def backward_ended(self) -> None:
+        """The backward pass returned."""
+        self._backwards_without_step += 1
+        if self._schedule.sampled and not self._scaling.active:
+            for stream in self._streams:
+                gradients, _ = self._streams.gradients(stream)
+                if gradients and not stream.unreal:
+                    self._pending.raw[stream.index] = float(torch.linalg.vector_norm(stats.norms(gradients)))
+        if self._built == 0 or (self._backwards_without_step > NEVER_STEPS and not len(self._streams)):
+            self._open_manual(None)
+
+    def grad_begins(self, roots: Sequence[Tensor], inputs: Sequence[Tensor], frame: FrameType | None) -> bool:
+        """``torch.autograd.grad`` is asked for gradients of leaf tensors: a training step only without optimizers."""
+        if self._built or not all(t.requires_grad for t in inputs):
+            return False
+        self.backward_begins(roots, frame)
+        return True
+
+    def grad_ended(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """It returned these."""
+        pairs = [(p, g) for p, g in zip(inputs, gradients, strict=True) if g is not None]
+        self.registry.add_loose([p for p, _ in pairs], self._pending.frame)
+        self._open_manual([(weakref.ref(p), g) for p, g in pairs])
+
+    # -- loss scaling and clipping --------------------------------------------------------------------------------
+
+    def scaled(self, loss: Any, out: Any, scaler: Any) -> None:
+        """A GradScaler scaled a loss."""
+        self._scaling.scaled(loss, out, scaler)
+
+    def scaler_begins(self, optimizer: Any) -> None:
+        """``scaler.step(optimizer)`` was called."""
+        self._scaling.step_is_open = True
+
+    def scaler_ended(self, optimizer: Any) -> None:
+        """It returned: without an optimizer step, if gradients were not finite."""
+        if self._scaling.step_is_open:
+            stream = self._streams.of(optimizer)
+            if stream.index in self._stepped:
+                self._close_iteration()
+            self._emit(stream, Amp(self._scaling.scale, True))
+            self._close_if_complete(stream)
+        self._scaling.amp(None)
+
+    @torch.no_grad()
+    def total_norm(self, gradients: list[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
+        """The total norm as torch computes it, or None: not ours to do."""
+        return self._pending.clips.total_norm(gradients, norm_type, error, foreach)
+
+    @torch.no_grad()
+    def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any) -> bool:
+        """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
+        if any(p.is_meta for p in parameters):
+            return False
+        if self._schedule.sampled:
+            self._structure.note_source("clip", user_frame(3))
+        return self._pending.clips.scaled(parameters, float(max_norm), total)
+
+    @torch.no_grad()
+    def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
+        """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
+        if any(g.is_meta for g in gradients):
+            return
+        if self._schedule.sampled:
+            self._structure.note_source("clip", user_frame(3))
+        self._pending.clips.clamped(gradients, limit)
+
+    # -- the optimizer step -------------------------------------------------------------------------------------
+
+    def optimizer_built(self, optimizer: Any) -> None:
+        """An optimizer exists: backward calls are part of its steps, not steps themselves."""
+        self._built += 1
+        self._structure.note_source("optimizer", user_frame(3))
+
+    @torch.no_grad()
+    def step_begins(self, optimizer: Any, closure: bool) -> None:
+        """An optimizer is about to step."""
+        if self._stepping is not None and self._stepping[0] != id(optimizer):
+            return  # an optimizer inside an optimizer: the outer one's step is the step
+        self._stepping = id(optimizer), closure
+        if self._manual is not None:
+            self._built += 1
+            self._streams.adopt(self._manual, optimizer)
+            self._manual = None
+        stream = self._streams.of(optimizer)
+        if stream.index in self._stepped:
+            self._close_iteration()
+        if self._schedule.sampled:
+            self._remember_weights(stream)
+        if not closure:
+            self._pending.measured = self._measure(stream, optimizer)
+
+    @torch.no_grad()
+    def step_ended(self, optimizer: Any, closure: bool) -> None:
+        """The optimizer stepped."""
+        if self._stepping is None or self._stepping[0] != id(optimizer):
+            return
+        self._stepping = None
+        stream = self._streams.of(optimizer)
+        if closure:
+            self._pending.measured = self._measure(stream, optimizer)
+        self._backwards_without_step = 0
+        if stream.unreal:
+            return
+        self._emit(stream, self._scaling.amp(optimizer))
+        self._close_if_complete(stream)
+
+    def _remember_weights(self, stream: Stream) -> None:
+        parameters = self._streams.parameters(stream)
+        if parameters and not stream.unreal:
+            stream.weights = weights_before(parameters, stream.rows)
+
+    def _close_if_complete(self, stream: Stream) -> None:
+        """An iteration ends when every optimizer of the previous one has stepped again."""
+        self._stepped.append(stream.index)
+        if self._cycle is not None and set(self._stepped) >= self._cycle:
+            self._close_iteration()
+
+    def _close_iteration(self) -> None:
+        self._cycle = set(self._stepped)
+        self._stepped = []
+        self._schedule.advance()
+        self.probe = None
+        if not self._schedule.sampled:
+            for stream in self._streams:
+                stream.uncleared = None
+
+    def _measure(self, stream: Stream, optimizer: Any) -> Measured | None:
+        """Norms before the update; the origin of anything non-finite is looked for here, before it spreads."""
+        gradients, rows = self._streams.gradients(stream)
+        if stream.unreal:
+            return None
+        pending = self._pending
+        norms, scale = self._norms_before_clips(gradients, optimizer)
+        total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
+        if not math.isfinite(total):
+            norms = stats.safe_norms(gradients).cpu() * torch.as_tensor(scale, device="cpu")
+            total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
+        pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
+        vector = np.full(len(self.registry.parameters), NO_GRADIENT, dtype=np.float32)
+        vector[rows] = norms.float().numpy()
+        losses = [v for values in pending.losses.values() for v in values]
+        if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
+            self._structure.trace_origin("gradient", pending)
+        unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
+        return Measured(gradients, rows, vector, total, scale, unusual)
+
+    def _norms_before_clips(self, gradients: list[Tensor], optimizer: Any) -> tuple[Tensor, Any]:
+        """L2 norms before clipping and loss scaling, and the factor that undoes both."""
+        norms, scale = self._pending.clips.undone(gradients, rescaled=self._scaling.active)
+        fused = getattr(optimizer, "grad_scale", None)
+        if isinstance(fused, Tensor):
+            norms, scale = norms / float(fused), scale / float(fused)
+        norms = norms.cpu()
+        if self._scaling.clipped_too_early(norms, self._pending):
+            self._pending.flags.append("clip-before-unscale")
+        return norms, scale
+
+    def _is_unusual(self, stream: Stream, losses: list[float]) -> bool:
+        spread, loss = stream.spread, losses[0] if losses else math.nan
+        unusual = bool(losses) and spread.count >= spread.warmup and spread.unusual(loss)
+        spread.add(loss)
+        return unusual
+
+    # -- scripts that update parameters themselves --------------------------------------------------------------
+
+    def _open_manual(self, functional: list[tuple[weakref.ref[Tensor], Tensor]] | None) -> None:
+        """Gradients are there and the script will apply them itself: measure now, close when the next step begins."""
+        stream = self._manual = self._streams.of(None)
+        stream.functional = functional or []
+        with torch.no_grad():
+            self._pending.measured = self._measure(stream, None)
+            if self._schedule.sampled:
+                self._remember_weights(stream)
+
+    def _close_manual(self) -> None:
+        stream, self._manual = self._manual, None
+        if stream is not None:
+            with torch.no_grad():
+                self._emit(stream, None)
+            stream.functional = []
+            self._stepped.append(stream.index)
+            self._close_iteration()
+
+    def finish(self) -> None:
+        """The script ended: close what is open."""
+        self._close_manual()
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    def _emit(self, stream: Stream, amp: Amp | None) -> None:
+        stream.steps += 1
+        pending = self._pending
+        losses = pending.losses or self._last_losses
+        if stream.uncleared is not None and self._schedule.sampled:
+            pending.flags.append("stale-gradient")
+        measured = pending.measured if amp is None or not amp.skipped else None
+        detail = None
+        if measured is not None and (self._schedule.sampled or measured.unusual):
+            detail = self._detail(stream, measured)
+        record = StepRecord(
+            step=self._schedule.iteration,
+            stream=stream.index,
+            loss=sum(sum(values) / len(values) for values in losses.values()) if losses else None,
+            lr=rate(stream),
+            grad_norm=measured.total if measured is not None else None,
+            clip=pending.clips.summary,
+            amp=amp,
+            norms=measured.norms if measured is not None else None,
+            detail=detail,
+            flags=tuple(pending.flags),
+        )
+        self._sink.step(record)
+        self._watch_clearing(stream, pending.measured)
+        self._last_losses = losses
+        self._pending = Pending()
+        self.probe = stream.weights = None
+
+    def _watch_clearing(self, stream: Stream, measured: Measured | None) -> None:
+        """Remember the largest gradient: a later backward shows whether it was cleared in between."""
+        stream.uncleared = None
+        if measured is None or stream.functional or not self._schedule.next_is_sampled or not len(measured.rows):
+            return
+        norms = measured.norms[measured.rows]
+        if math.isfinite(float(norms.sum())) and norms.max() > 0:
+            stream.uncleared = self.registry.reference(int(measured.rows[int(norms.argmax())]))
+
+    def _detail(self, stream: Stream, measured: Measured) -> Detail:
+        weights = stream.weights
+        parameters = parameter_detail(len(self.registry.parameters), measured, weights)
+        sites = self.probe.measure() if self.probe is not None and self._schedule.sampled else {}
+        if self.probe is not None and self._schedule.structural:
+            self._structure.recurrence(self.probe)
+        return Detail(parameters, sites, batch_detail(self._pending))
+
+
+def _value(loss: Tensor) -> float:
+    """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
+    loss = loss.detach()
+    return float((loss.real if loss.is_complex() else loss).sum())
+
+
+def _is_cleared(parameter: Tensor | None) -> bool:
+    grad = parameter.grad if parameter is not None else None
+    if grad is None or grad.layout != torch.strided or not grad.numel():
+        return True
+    return not bool(grad.reshape(-1)[:: max(1, grad.numel() // 4096)].any())

@@ -1,0 +1,47 @@
+"""When to look closely: a fixed schedule, so that the same script is sampled at the same steps every time."""
+
+from __future__ import annotations
+
+#: Structure (graph, recurrence, loss inputs) is looked at on the first sampled steps and then ever more rarely.
+STRUCTURE_STEPS = frozenset({1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000})
+EARLY_STEPS = frozenset({1, 2, 3, 5})
+
+
+class Schedule:
+    """Counts iterations and says which are observed in detail: every ``every`` at first, about 2% of a long run."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._next_sample = 1
+        self._due = False
+        self.iteration = 0
+        self.sampled = self.structural = False
+        self.advance()
+
+    def advance(self) -> None:
+        """Begin the next iteration."""
+        n = self.iteration = self.iteration + 1
+        self.sampled = n in EARLY_STEPS or n >= self._next_sample
+        if n >= self._next_sample:
+            self._next_sample = n + max(self._every, n // 50) - (1 if n == 1 else 0)
+        self.structural = self.sampled and n in STRUCTURE_STEPS
+
+    def want_structure(self) -> None:
+        """Something new has been met: look at the structure of the next sampled backward."""
+        self._due = True
+
+    def take_structure(self) -> bool:
+        """Whether structure is to be looked at now."""
+        due, self._due = self.structural or self._due, False
+        return due
+
+    @property
+    def structure_wanted(self) -> bool:
+        """Whether structure is going to be looked at in this iteration."""
+        return self.structural or (self.sampled and self._due)
+
+    @property
+    def next_is_sampled(self) -> bool:
+        """Whether this iteration or the next one is observed in detail."""
+        n = self.iteration + 1
+        return self.sampled or n in EARLY_STEPS or n >= self._next_sample

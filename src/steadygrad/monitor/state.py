@@ -1,0 +1,93 @@
+"""What the monitor remembers: of each optimizer between its steps, and of the current step.
+
+Shapes legend: P = parameters in the run's table, n = gradients of one optimizer.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steadygrad import batch, stats
+from steadygrad.monitor.clipping import Clips
+from steadygrad.online import Spread
+from steadygrad.records import Fact, OptimizerInfo, ParameterInfo, SiteInfo, StepRecord, Vector
+
+Rows = NDArray[np.int64]
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    def parameters(self, table: list[ParameterInfo]) -> None: ...
+    def sites(self, table: list[SiteInfo]) -> None: ...
+    def optimizers(self, table: list[OptimizerInfo]) -> None: ...
+    def step(self, record: StepRecord) -> None: ...
+    def fact(self, fact: Fact) -> None: ...
+
+
+@dataclass
+class Weights:
+    """Parameters as they were before an update, on sampled steps."""
+
+    parameters: list[Tensor]
+    rows: Rows
+    before: stats.Snapshot
+    norms: Tensor
+
+
+@dataclass
+class Stream:
+    """One optimizer (or the script's own update rule) and what is remembered of it between steps."""
+
+    index: int
+    kind: str
+    optimizer: weakref.ref[Any] | None
+    ids: tuple[int, ...] = ()
+    rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unreal: bool = False  # holds parameters without numbers (the meta device)
+    steps: int = 0
+    spread: Spread = field(default_factory=Spread)
+    weights: Weights | None = None
+    #: The parameter with the largest gradient of the last step, while it is to be seen whether it gets cleared.
+    uncleared: weakref.ref[Tensor] | None = None
+    functional: list[tuple[weakref.ref[Tensor], Tensor]] = field(default_factory=list)
+
+    def holder(self) -> Any:
+        """The optimizer, or None: gone, or the script updates by itself."""
+        return self.optimizer() if self.optimizer is not None else None
+
+
+@dataclass
+class Measured:
+    """The gradients of one step before any clip: ``gradients`` and their table rows, norms, and the global norm."""
+
+    gradients: list[Tensor]
+    rows: Rows
+    norms: Vector
+    total: float
+    scale: float | NDArray[np.float64]  # what the gradients must be multiplied with to undo clipping and loss scaling
+    unusual: bool
+
+
+@dataclass
+class Pending:
+    """What the current step has shown so far."""
+
+    losses: dict[tuple[str, int], list[float]] = field(default_factory=dict)  # by the line that called backward
+    roots: list[tuple[Any, ...]] = field(default_factory=list)
+    rng: Tensor | None = None
+    loss_calls: list[batch.LossCall] = field(default_factory=list)
+    data: list[Tensor] = field(default_factory=list)
+    clips: Clips = field(default_factory=Clips)
+    raw: dict[int, float] = field(default_factory=dict)  # stream -> gradient norm as backward left it
+    frame: FrameType | None = None
+    line: int = 0
+    flags: list[str] = field(default_factory=list)
+    measured: Measured | None = None
