@@ -106,7 +106,7 @@ HEALTHY = (healthy, healthy_adam, healthy_deep_residual, healthy_clipped)
 
 @fires("exploding-gradients", "grows over steps")
 def growing_gradient() -> Net:
-    return Net().train(120, loss=lambda s: 2.3 * 1.05**s, gradient=lambda s: 1.2**s)
+    return Net().train(120, loss=lambda s: 2.3 * 1.05**s, gradient=lambda s: 1.07**s)
 
 
 @fires("exploding-gradients", "grows over steps until it is not finite")
@@ -236,7 +236,7 @@ def scaler_that_keeps_skipping() -> Net:
 
 @silent("non-finite", "a scaler that finds its scale")
 def scaler_that_settles() -> Net:
-    return Net().train(200, amp=lambda s: Amp(2.0 ** max(1, 16 - s), s <= 6))
+    return Net().train(40, amp=lambda s: Amp(2.0 ** max(1, 16 - s), s <= 12))
 
 
 @silent("non-finite", "huge but finite")
@@ -415,7 +415,7 @@ def saturated_sigmoid() -> Net:
 @silent("saturated-units", "output sigmoid")
 def output_sigmoid() -> Net:
     net = Net().activation("out", "sigmoid")
-    return net.train(200, stats=lambda _: {"saturated": net.at("sigmoid", 0.99)})
+    return net.train(200, loss=flat, stats=lambda _: {"saturated": net.at("sigmoid", 0.99)})
 
 
 @silent("saturated-units", "a large input now and then")
@@ -612,6 +612,11 @@ def one_sample() -> Net:
 @fires("unreliable-batchnorm", "two samples")
 def two_samples() -> Net:
     return batchnorm_net(2, 2)
+
+
+@fires("unreliable-batchnorm", "two images")
+def two_images() -> Net:
+    return batchnorm_net(2, 2 * 64)
 
 
 @fires("unreliable-batchnorm", "running statistics far off")

@@ -89,6 +89,7 @@ class StreamHistory:
 
     index: int
     steps: int = 0
+    measured: int = 0  # steps whose gradients were measured: all but those a GradScaler skipped
     first_step: int = 0
     last_step: int = 0
     loss: Series = field(default_factory=Series)
@@ -133,6 +134,7 @@ class StreamHistory:
         if record.clip is not None:
             self._add_clip(record)
         if record.norms is not None:
+            self.measured += 1
             self._add_norms(record.step, record.norms.astype(np.float64))
         if record.detail is not None and (record.detail.sites or "update_norm" in record.detail.parameters):
             self.samples.add(record.step, record.detail)
@@ -179,7 +181,7 @@ class StreamHistory:
             self.first_norms = np.pad(self.first_norms, (0, extra), constant_values=np.nan)
             self.last_norms = np.pad(self.last_norms, (0, extra), constant_values=NO_GRADIENT)
             self.peak_norms = np.pad(self.peak_norms, (0, extra), constant_values=NO_GRADIENT)
-            self.missing = np.pad(self.missing, (0, extra), constant_values=self.steps - 1)
+            self.missing = np.pad(self.missing, (0, extra), constant_values=self.measured - 1)
             self.zero = np.pad(self.zero, (0, extra))
             self.first_bad = np.pad(self.first_bad, (0, extra))
 

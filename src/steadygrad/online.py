@@ -115,3 +115,19 @@ class Series:
     def recent(self, n: int) -> NDArray[np.float64]:
         """The last ``n`` finite values, exactly (at most ``last``)."""
         return np.array([v for _, v in self.tail if math.isfinite(v)][-n:])
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Median of the finite values; NaN if there are none.
+
+    >>> median(np.array([1.0, np.nan, 3.0])), median(np.array([np.nan]))
+    (2.0, nan)
+    """
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def largest(values: NDArray[np.float64]) -> float:
+    """Largest finite value; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else math.nan

@@ -12,8 +12,8 @@ from steadygrad.view import View
 def good_threshold(view: View) -> tuple[float, float] | None:
     """(clip threshold, share of steps it would have clipped): just above the run's healthy gradient norms.
 
-    The 90th percentile of the norms before the trouble began, rounded to two digits. A threshold far above does
-    nothing; one far below scales every step down and slows learning.
+    The median of the norms before the trouble began, rounded to two digits: usual gradients pass nearly unchanged. A
+    threshold far above does nothing; one far below scales every step down and slows learning.
     """
     if view.main is None:
         return None
@@ -22,7 +22,7 @@ def good_threshold(view: View) -> tuple[float, float] | None:
     if len(values) < 3:
         return None
     calm = values[: max(3, len(values) // 3)] if values[-1] > 10 * np.median(values[: max(3, len(values) // 3)]) else values
-    threshold = round_to(float(np.percentile(calm, 90)), 2)
+    threshold = round_to(float(np.median(calm)), 2)
     return threshold, float(np.mean(values > threshold))
 
 
@@ -36,6 +36,12 @@ def good_rate(view: View) -> tuple[float, float] | None:
     hit = float(np.median(ratio[: max(2, len(ratio) // 3)]))
     factor = min(1e4, max(1e-4, 2e-3 / hit))
     return rate, round_to(rate * factor, 1)
+
+
+def steps_are_large(view: View) -> bool:
+    """Whether even typical steps change the weights by far more than the usual 0.1%: then the rate comes first."""
+    ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
+    return len(ratio) > 0 and float(np.median(ratio)) > 0.01
 
 
 def round_to(value: float, digits: int) -> float:

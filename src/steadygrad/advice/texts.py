@@ -24,8 +24,8 @@ def _clip_norm(view: View, cause: Cause) -> Text:
     threshold, share = found if found is not None else (1.0, float("nan"))
     clipped = f"; it would have clipped {share:.0%} of this run's steps" if found is not None else ""
     why = (
-        f"Limits how far one bad gradient can throw the weights, and keeps its direction. {threshold:g} lies just above "
-        f"this run's calm gradient norms{clipped}. Without such figures, 1.0 is the usual start (1.0 to 2.0 for RNNs)."
+        f"Limits how far one bad gradient can throw the weights, and keeps its direction. {threshold:g} is "
+        f"the median of this run's calm gradient norms{clipped}. Without such figures, 1.0 is the usual start (1.0 to 2.0 for RNNs)."
     )
     risk = "Too large does nothing, too small stops learning. It cures neither a bad initialisation nor vanishing gradients."
     patch = f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})\noptimizer.step()"
@@ -53,7 +53,7 @@ def _rate(view: View, cause: Cause, *, lower: bool) -> Text:
     found = good_rate(view)
     name = optimizer_call(view)
     old, new = found if found is not None else (float("nan"), float("nan"))
-    if found is not None and (new < old) != lower:
+    if found is not None and not (new < 0.7 * old if lower else new > 1.5 * old):
         new = old / 10 if lower else old * 10
     if view.optimizer_type() == "manual update" or found is None:
         line = "lr = lr / 10" if lower else "lr = lr * 10"
@@ -186,13 +186,25 @@ def _loss_on_logits(view: View, cause: Cause) -> Text:
     )
 
 
+GUARDS = (
+    ("log", "torch.log(p.clamp_min(1e-8))"),
+    ("square root", "torch.sqrt(x + 1e-8)  # the slope at 0 is infinite"),
+    ("slope of a", "torch.sqrt(x.square().sum(-1) + 1e-8)  # in place of a norm or distance: its slope at 0 is infinite"),
+    ("1/sqrt", "torch.rsqrt(x + 1e-8)"),
+    ("division", "a / (b + 1e-8)  # b >= 0; otherwise torch.where(b.abs() > 1e-8, b, 1e-8)"),
+    ("exp", "x.clamp(max=30).exp()  # or work with logarithms: torch.logsumexp"),
+    ("softmax", "scores.masked_fill(mask, -1e9)  # finite, or keep one position of every row unmasked"),
+    ("power", "(x + 1e-8) ** p"),
+)
+
+
 def _guard_operation(view: View, cause: Cause) -> Text:
-    reason = cause.evidence[0] if cause.evidence else "The operation leaves its domain."
+    reason = next((e for e in cause.evidence if "gave the first" in e), "the operation leaves its domain")
+    lines = [line for key, line in GUARDS if key in reason.split(" in `")[0]] or [line for _, line in GUARDS[:5]]
     return Text(
         f"{reason[0].upper()}{reason[1:]}. Keep its input inside the domain, by a margin that float32 can hold.",
         "A clamp has no gradient outside its range; an added epsilon keeps one.",
-        "torch.log(p.clamp_min(1e-8))        # log\ntorch.sqrt(x + 1e-8)                # sqrt, norm: the slope at 0 is infinite\n"
-        "a / (b + 1e-8)                      # division by a non-negative b\nx.clamp(max=30).exp()               # exp",
+        "\n".join(lines[:1] if len(lines) < 5 else lines),
     )
 
 
@@ -225,7 +237,7 @@ def _loosen_clip(view: View, cause: Cause) -> Text:
     found = good_threshold(view)
     value = found[0] if found is not None else 1.0
     return Text(
-        f"A threshold of {value:g} would act on the largest tenth of this run's gradients only.",
+        f"A threshold of {value:g} would leave the smaller half of this run's gradients as they are.",
         "With plain SGD the steps grow at once: lower the rate if the loss gets rough.",
         f"torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={value:g})",
     )

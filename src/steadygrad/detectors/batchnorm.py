@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from steadygrad.detectors.base import Detector, listed
+from steadygrad.online import median
 from steadygrad.records import Symptom
 from steadygrad.view import View
 
@@ -29,7 +30,7 @@ def tiny_layers(view: View) -> list[tuple[int, float, float]]:
     for site in view.sites:
         count, batch = samples[:, site.index], rows[:, site.index]
         if np.isfinite(count).any():
-            typical, size = float(np.nanmedian(count)), float(np.nanmedian(batch))
+            typical, size = median(count), median(batch)
             if typical <= TINY_SAMPLES or size <= TINY_ROWS:
                 found.append((site.index, typical, size))
     return found
@@ -47,9 +48,9 @@ def _unreliable(view: View) -> Iterator[Symptom]:
         return
     shift = view.site("stat_shift")
     late = shift[len(shift) // 2 :]
-    drifting = [s for s in view.sites if np.isfinite(late[:, s.index]).sum() >= 3 and np.nanmedian(late[:, s.index]) > SHIFT]
+    drifting = [s for s in view.sites if np.isfinite(late[:, s.index]).sum() >= 3 and median(late[:, s.index]) > SHIFT]
     if drifting and view.history.steps >= 100:
-        far = float(np.nanmedian(late[:, drifting[0].index]))
+        far = median(late[:, drifting[0].index])
         message = f"running statistics of {listed([s.name for s in drifting])} are {far:.1f} standard deviations from the batch's"
         evidence = {"shift": far}
         yield Symptom("unreliable-batchnorm", "warning", drifting[0].name, 1, view.history.steps, evidence, message)

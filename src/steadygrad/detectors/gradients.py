@@ -11,6 +11,7 @@ import numpy as np
 from steadygrad.detectors.base import Detector, at_least, listed
 from steadygrad.detectors.losses import has_stalled
 from steadygrad.history import Array, StreamHistory
+from steadygrad.online import largest
 from steadygrad.records import SiteInfo, Symptom
 from steadygrad.view import View
 
@@ -59,13 +60,13 @@ def time_decades(view: View) -> tuple[float, str, int]:
                 best = (decades, view.sites[fact.data["site"]].name, len(flow))
     first, last, calls = (view.site(k) for k in ("signal_first", "signal_last", "calls"))
     for site in view.sites:
-        if len(calls) and np.nanmax(calls[:, site.index], initial=0) >= 8 and (site.params or view.reused):
+        if len(calls) and largest(calls[:, site.index]) >= 8 and (site.params or view.reused):
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.log10(first[:, site.index] / last[:, site.index])
             ratio = ratio[np.isfinite(ratio)]
             for decades in (float(np.median(ratio)), float(ratio[0])) if len(ratio) else ():
                 if abs(decades) > abs(best[0]):
-                    best = (decades, site.name, int(np.nanmax(calls[:, site.index])))
+                    best = (decades, site.name, int(largest(calls[:, site.index])))
     return best
 
 
@@ -161,7 +162,7 @@ def _starved_layers(view: View) -> Iterator[Symptom]:
     if len(rows) < 2 or len(ratios) < 2 or not np.isfinite(ratios).all() or not ratios[-1] > 1e-5:
         return
     still = [r for r, x in zip(rows, ratios, strict=True) if x < 1e-4 * ratios[-1]]
-    zero = {r for s in view.streams for r in still if r < len(s.zero) and s.zero[r] + s.missing[r] >= s.steps}
+    zero = {r for s in view.streams for r in still if r < len(s.zero) and s.zero[r] + s.missing[r] >= s.measured}
     if still and still[0] == rows[0] and len(zero) < len(still):
         name = view.parameters[still[0]].name
         message = f"{name} moves {ratios[-1] / max(ratios[0], 1e-30):.0e} times less than {view.parameters[rows[-1]].name}: hardly any gradient reaches it"
@@ -196,13 +197,13 @@ def untrained(view: View) -> tuple[list[int], list[int], list[int]]:
     """Rows that (never receive a gradient, receive only zeros, are in no optimizer although the loss reaches them)."""
     never, zeros, outside = [], [], []
     for stream in view.streams:
-        if stream.steps < 10:
+        if stream.measured < 10:
             continue
         for p in view.parameters[: len(stream.missing)]:
             if p.optimizer == stream.index and p.trainable:
-                if stream.missing[p.index] == stream.steps:
+                if stream.missing[p.index] == stream.measured:
                     never.append(p.index)
-                elif stream.zero[p.index] + stream.missing[p.index] == stream.steps:
+                elif stream.zero[p.index] + stream.missing[p.index] == stream.measured:
                     zeros.append(p.index)
     if view.streams and view.optimizer_type() != "manual update":
         outside = [p.index for p in view.parameters if p.optimizer is None and p.trainable and p.index in view.reached]

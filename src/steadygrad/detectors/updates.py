@@ -8,6 +8,7 @@ import numpy as np
 
 from steadygrad.detectors.base import Detector, at_least
 from steadygrad.history import Array
+from steadygrad.online import largest, median
 from steadygrad.records import Symptom
 from steadygrad.view import View
 
@@ -32,7 +33,7 @@ def _oversized(view: View) -> Iterator[Symptom]:
     typical = float(np.median(ratio))
     shape = view.loss
     first = view.matrix_ratio[:6]
-    hit = float(np.nanmax(first)) if np.isfinite(first).any() else 0.0
+    hit = largest(first) if np.isfinite(first).any() else 0.0
     thrown = shape is not None and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0
     if shape is not None and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3)) and typical <= OVERSIZED_RATIO:
         message = f"the first steps changed the weights by up to {hit:.0%} of their norm"
@@ -63,7 +64,7 @@ def weight_growth(view: View) -> float:
 
 def _largest(view: View) -> str:
     with np.errstate(all="ignore"):
-        medians = np.array([np.nanmedian(c) if np.isfinite(c).any() else np.nan for c in view.update_ratio.T])
+        medians = np.array([median(c) if np.isfinite(c).any() else np.nan for c in view.update_ratio.T])
     rows = [r for r in view.matrices if np.isfinite(medians[r])]
     if not rows:
         return ""
@@ -102,7 +103,7 @@ def _undersized(view: View) -> Iterator[Symptom]:
         return
     if shape is None or not moved < TOTAL_MOVE or shape.relative_drop > 0.5 or view.signed_loss:
         return
-    ratio = float(np.nanmedian(view.matrix_ratio))
+    ratio = median(view.matrix_ratio)
     message = f"each step changes the weights by {ratio:.1g} of their norm: {moved:.2%} at most over the whole run"
     evidence = {"update_ratio": ratio, "total": moved}
     yield Symptom("undersized-updates", "warning", "", 1, view.history.steps, evidence, message)

@@ -9,6 +9,7 @@ import numpy as np
 
 from steadygrad.detectors.nonfinite import place
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings
+from steadygrad.online import median
 from steadygrad.view import View
 
 HALF = ("float16", "bfloat16")
@@ -119,9 +120,8 @@ def _zero_share(view: View) -> tuple[float, float]:
     """(typical share of exact zeros, typical largest entry) over the gradients of the weight matrices."""
     zeros, peaks = view.parameter("grad_zeros"), view.parameter("grad_max")
     rows = [r for r in view.matrices if len(zeros) and np.isfinite(zeros[:, r] + peaks[:, r]).any()]
-    if not rows:
-        return 0.0, math.inf
-    return tuple(float(np.median([np.nanmedian(m[:, r]) for r in rows])) for m in (zeros, peaks))  # type: ignore[return-value]
+    share, peak = ([median(m[:, r]) for r in rows] for m in (zeros, peaks))
+    return (median(np.array(share)), median(np.array(peak))) if rows else (0.0, math.inf)
 
 
 def _below_spacing(view: View, rows: list[int]) -> float:
@@ -136,8 +136,8 @@ def _below_spacing(view: View, rows: list[int]) -> float:
         size = math.prod(info.shape)
         if not np.isfinite(weights[:, row]).any() or not np.isfinite(view.parameter("grad_std")[:, row]).any():
             continue
-        rms = float(np.nanmedian(weights[:, row])) / math.sqrt(max(1, size))
-        step = rate if view.adaptive else rate * float(np.nanmedian(view.parameter("grad_std")[:, row]))
+        rms = median(weights[:, row]) / math.sqrt(max(1, size))
+        step = rate if view.adaptive else rate * median(view.parameter("grad_std")[:, row])
         if rms > 0 and info.role == "weight":
             asked.append(step / rms / SPACING[info.dtype])
     return float(np.median(asked)) if asked else math.nan

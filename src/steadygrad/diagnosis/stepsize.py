@@ -14,6 +14,7 @@ from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.diagnosis.initial import expected_loss
 from steadygrad.diagnosis.numerics import calm_before, origins
 from steadygrad.history import Array
+from steadygrad.online import median
 from steadygrad.view import View
 
 
@@ -70,7 +71,7 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     view, shape = findings.view, findings.view.loss
     if shape is None or shape.nonfinite or not findings.has("undersized-updates", "stalled-loss"):
         return
-    moved, ratio = total_move(view), float(np.nanmedian(view.matrix_ratio)) if len(view.matrix_ratio) else math.nan
+    moved, ratio = total_move(view), median(view.matrix_ratio) if len(view.matrix_ratio) else math.nan
     if not math.isfinite(moved):
         return
     argument.location = view.source("optimizer") or view.source("backward")
@@ -137,7 +138,7 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
         if strength is None:
             continue
         argument.location = view.source("clip") or view.source("backward")
-        argument.add(0.9 * ramp(1 / strength, 20, 100), f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step")
+        argument.add(0.9 * ramp(1 / max(strength, 1e-30), 20, 100), f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step")
         if findings.has("stalled-loss", "undersized-updates"):
             argument.add(0.5, "and the loss hardly moves")
         if view.adaptive:
@@ -157,7 +158,7 @@ def _decay(findings: Findings, argument: Argument) -> None:
         return
     weights = view.parameter("weight_norm")[:, rows]
     with np.errstate(all="ignore"):
-        shrink = float(np.nanmedian(_last_finite(weights) / weights[0])) if np.isfinite(weights[0]).any() else 1.0
+        shrink = median(_last_finite(weights) / weights[0]) if np.isfinite(weights[0]).any() else 1.0
     argument.location = view.source("optimizer" if decayed else "backward")
     if decayed:
         _decay_force(findings, argument, decayed, weights)

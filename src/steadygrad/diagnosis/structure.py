@@ -11,6 +11,7 @@ from steadygrad.detectors.gradients import depth_flow, time_decades
 from steadygrad.detectors.losses import has_stalled
 from steadygrad.detectors.updates import settled
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.online import largest, median
 from steadygrad.view import View
 
 SQUASHING = ("sigmoid", "tanh")
@@ -25,7 +26,7 @@ def squashing_depth(view: View, *kinds: str) -> int:
     for site in view.sites:
         if site.kind == "activation" and site.activation in kinds and site.index < last:
             seen = calls[:, site.index] if len(calls) else np.zeros(0)
-            count += int(np.nanmedian(seen)) if np.isfinite(seen).any() and not view.reused else 1
+            count += int(median(seen)) if np.isfinite(seen).any() and not view.reused else 1
     return count
 
 
@@ -154,7 +155,7 @@ def _dying(findings: Findings, argument: Argument) -> None:
     if findings.learning:
         argument.doubt(0.4, "the loss falls all the same")
     ratio = settled(view)
-    if len(ratio) and float(np.nanmax(view.matrix_ratio[: max(3, len(ratio) // 3)])) > 0.2 and before < 0.3:
+    if len(ratio) and largest(view.matrix_ratio[: max(3, len(ratio) // 3)]) > 0.2 and before < 0.3:
         argument.doubt(0.2, "large updates came first: the rate may be the cause behind")
 
 
