@@ -58,7 +58,9 @@ class Samples:
 
     def all(self) -> list[tuple[int, Detail]]:
         """Everything kept, in order of step."""
-        return [pair for _, pair in sorted({step: (step, d) for step, d in [*self._thin, *self.head, *self.tail]}.items())]
+        return [
+            pair for _, pair in sorted({step: (step, d) for step, d in [*self._thin, *self.head, *self.tail]}.items())
+        ]
 
 
 @dataclass(frozen=True)

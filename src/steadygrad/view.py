@@ -5,6 +5,7 @@ Shapes legend: P = parameters, M = sites, S = samples kept, W = weight matrices 
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from steadygrad.history import Array, History, StreamHistory, parameter_matrix, 
 from steadygrad.online import Series
 from steadygrad.records import Detail, NotRun, ParameterInfo, SiteInfo
 
-ADAPTIVE = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "SparseAdam", "Lion"})  # fmt: skip
+ADAPTIVE = frozenset(
+    {"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "SparseAdam", "Lion"}
+)
 MATRIX_ROLES = frozenset({"weight", "recurrent"})
 #: Operations whose parameter is no weight matrix, whatever its shape.
 NOT_PRODUCTS = ("Index", "Embedding", "Gather", "Sub", "Rsub", "Add", "Mul", "Div", "Exp", "Pow", "Neg", "Cdist")
@@ -120,7 +123,7 @@ class View:
     def interleaved(self) -> bool:
         """Two optimizers that take turns (as in a GAN): their losses need not fall."""
         spans = sorted((s.first_step, s.last_step) for s in self.streams if s.steps > 2)
-        return any(b[0] < a[1] - 1 for a, b in zip(spans, spans[1:], strict=False))
+        return any(b[0] < a[1] - 1 for a, b in itertools.pairwise(spans))
 
     @cached_property
     def losses(self) -> dict[int, LossShape]:
@@ -295,13 +298,18 @@ class View:
     def has_attention(self) -> bool:
         """Whether attention takes part."""
         named = any(s.kind == "attention" or "ttention" in s.type or "ttn" in s.name for s in self.sites)
-        return named or self.ops("ScaledDotProduct") > 0 or (self.ops("Softmax") > self.ops("LogSoftmax") and self.ops("Bmm", "UnsafeView") > 0)  # fmt: skip
+        weighted = self.ops("Softmax") > self.ops("LogSoftmax") and self.ops("Bmm", "UnsafeView") > 0
+        return named or weighted or self.ops("ScaledDotProduct") > 0
 
     @cached_property
     def reused(self) -> dict[int, int]:
         """Parameters that one forward uses many times (recurrence by hand): row -> uses."""
         rows, uses = self.graph.get("parameters", []), self.graph.get("uses", [])
-        return {r: u for r, u in zip(rows, uses, strict=True) if u >= 5 and self.parameters[r].role in ("weight", "recurrent")}  # fmt: skip
+        return {
+            r: u
+            for r, u in zip(rows, uses, strict=True)
+            if u >= 5 and self.parameters[r].role in ("weight", "recurrent")
+        }
 
     def source(self, what: str) -> str:
         """``file:line`` where the script builds its last optimizer, clips, or calls backward; "" where unknown."""
@@ -323,10 +331,14 @@ class View:
                 continue
             if abs(call["value"] - call.get("loss", call["value"])) > 0.01 * abs(call["value"]):
                 continue  # one term of several
-            if call["name"] in ("cross_entropy", "nll_loss") and call.get("classes", 0) > 1 and call.get("target_shape"):
+            if (
+                call["name"] in ("cross_entropy", "nll_loss")
+                and call.get("classes", 0) > 1
+                and call.get("target_shape")
+            ):
                 return math.log(call["classes"])
             if call["name"] in ("binary_cross_entropy_with_logits", "binary_cross_entropy"):
-                share = min(0.999, max(0.001, call.get("target_mean", 0.5)))
+                share = min(0.999, max(0.001, float(call.get("target_mean", 0.5))))
                 return -share * math.log(share) - (1 - share) * math.log(1 - share)
         return math.nan
 

@@ -21,7 +21,11 @@ def good_threshold(view: View) -> tuple[float, float] | None:
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) < 3:
         return None
-    calm = values[: max(3, len(values) // 3)] if values[-1] > 10 * np.median(values[: max(3, len(values) // 3)]) else values
+    calm = (
+        values[: max(3, len(values) // 3)]
+        if values[-1] > 10 * np.median(values[: max(3, len(values) // 3)])
+        else values
+    )
     threshold = round_to(float(np.median(calm)), 2)
     return threshold, float(np.mean(values > threshold))
 
@@ -60,6 +64,6 @@ def optimizer_call(view: View) -> str:
 def first_layer(name: str) -> str:
     """``model.<path>`` for a parameter or module name, indexable where the path holds numbers."""
     path = "model"
-    for part in [p for p in name.split(" ")[0].split(":")[0].split(".") if p]:
+    for part in [p for p in name.split(" ", maxsplit=1)[0].split(":", maxsplit=1)[0].split(".") if p]:
         path += f"[{part}]" if part.isdigit() else f".{part}"
     return path

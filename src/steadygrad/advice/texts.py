@@ -28,7 +28,9 @@ def _clip_norm(view: View, cause: Cause) -> Text:
         f"the median of this run's calm gradient norms{clipped}. Without such figures, 1.0 is the usual start (1.0 to 2.0 for RNNs)."
     )
     risk = "Too large does nothing, too small stops learning. It cures neither a bad initialisation nor vanishing gradients."
-    patch = f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})\noptimizer.step()"
+    patch = (
+        f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})\noptimizer.step()"
+    )
     return Text(why, risk, patch)
 
 
@@ -109,14 +111,18 @@ def _reinit(rule: str, words: str) -> Callable[[View, Cause], Text]:
 
 def _swap_activation(view: View, cause: Cause) -> Text:
     saturating = cause.code == "saturating-activation"
-    old, new = ("torch.sigmoid / nn.Sigmoid / nn.Tanh", "nn.ReLU()") if saturating else ("nn.ReLU()", "nn.LeakyReLU(0.01)")
+    old, new = (
+        ("torch.sigmoid / nn.Sigmoid / nn.Tanh", "nn.ReLU()") if saturating else ("nn.ReLU()", "nn.LeakyReLU(0.01)")
+    )
     why = (
         "Where it is on, ReLU passes the gradient on undiminished; with Kaiming's init the scale keeps over depth."
         if saturating
         else "A small slope for negative inputs gives a dead unit a gradient, so that it can come back."
     )
     where = f"  # e.g. at {first_layer(cause.location)}" if cause.location else ""
-    return Text(why, "Change the initialisation with it: each activation has its own gain.", f"# {old}  ->  {new}{where}")
+    return Text(
+        why, "Change the initialisation with it: each activation has its own gain.", f"# {old}  ->  {new}{where}"
+    )
 
 
 def _add_normalization(view: View, cause: Cause) -> Text:
@@ -175,9 +181,17 @@ def _loss_on_logits(view: View, cause: Cause) -> Text:
     summed = any("summed" in e for e in cause.evidence)
     broadcast = any("broadcasts" in e for e in cause.evidence)
     if summed:
-        return Text("The mean keeps gradient and rate independent of the batch size.", "Retune the rate.", 'criterion = torch.nn.MSELoss(reduction="mean")')
+        return Text(
+            "The mean keeps gradient and rate independent of the batch size.",
+            "Retune the rate.",
+            'criterion = torch.nn.MSELoss(reduction="mean")',
+        )
     if broadcast:
-        return Text("Prediction and target must have the same shape.", "None.", "loss = criterion(prediction, target.view_as(prediction))")
+        return Text(
+            "Prediction and target must have the same shape.",
+            "None.",
+            "loss = criterion(prediction, target.view_as(prediction))",
+        )
     return Text(
         "The loss applies (log-)softmax or sigmoid itself: give it the raw outputs. Twice applied, the gradient all but disappears.",
         "Apply softmax or sigmoid by hand at prediction time only.",
@@ -189,7 +203,10 @@ def _loss_on_logits(view: View, cause: Cause) -> Text:
 GUARDS = (
     ("log", "torch.log(p.clamp_min(1e-8))"),
     ("square root", "torch.sqrt(x + 1e-8)  # the slope at 0 is infinite"),
-    ("slope of a", "torch.sqrt(x.square().sum(-1) + 1e-8)  # in place of a norm or distance: its slope at 0 is infinite"),
+    (
+        "slope of a",
+        "torch.sqrt(x.square().sum(-1) + 1e-8)  # in place of a norm or distance: its slope at 0 is infinite",
+    ),
     ("1/sqrt", "torch.rsqrt(x + 1e-8)"),
     ("division", "a / (b + 1e-8)  # b >= 0; otherwise torch.where(b.abs() > 1e-8, b, 1e-8)"),
     ("exp", "x.clamp(max=30).exp()  # or work with logarithms: torch.logsumexp"),
@@ -256,11 +273,19 @@ def _attach(view: View, cause: Cause) -> Text:
 
 
 def _l2(view: View, cause: Cause) -> Text:
-    return Text("Keeps weights from growing without bound.", "Too much stops learning.", "optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)")
+    return Text(
+        "Keeps weights from growing without bound.",
+        "Too much stops learning.",
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)",
+    )
 
 
 def _l1(view: View, cause: Cause) -> Text:
-    return Text("Pushes small weights to zero.", "Not smooth at zero.", "loss = loss + 1e-5 * sum(p.abs().sum() for p in model.parameters())")
+    return Text(
+        "Pushes small weights to zero.",
+        "Not smooth at zero.",
+        "loss = loss + 1e-5 * sum(p.abs().sum() for p in model.parameters())",
+    )
 
 
 TEXTS: dict[str, Callable[[View, Cause], Text]] = {

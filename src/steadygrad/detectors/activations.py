@@ -120,7 +120,11 @@ def scale_decades(view: View, sample: int = 0) -> tuple[float, float, list[str]]
     logs = np.log10(scale[keep])
     decades = float(logs[-1] - logs[0])
     steps = np.diff(logs)
-    return decades, float(np.mean(np.sign(steps) == np.sign(decades))), [s.name for s, k in zip(sites, keep, strict=True) if k]
+    return (
+        decades,
+        float(np.mean(np.sign(steps) == np.sign(decades))),
+        [s.name for s, k in zip(sites, keep, strict=True) if k],
+    )
 
 
 def _drift(view: View) -> Iterator[Symptom]:

@@ -40,7 +40,7 @@ def _unreliable(view: View) -> Iterator[Symptom]:
     """Silent on frozen BatchNorm (evaluation mode) and on an occasional short last batch (typical sizes count)."""
     tiny = tiny_layers(view)
     if tiny:
-        index, count, rows = tiny[0]
+        _index, count, rows = tiny[0]
         names = [view.sites[i].name for i, _, _ in tiny]
         message = f"{listed(names)} normalise over batches of {rows:.0f} ({count:.0f} values per channel)"
         evidence = {"samples_per_channel": count, "batch_rows": rows}

@@ -45,10 +45,12 @@ def _ineffective(view: View) -> Iterator[Symptom]:
         strength, shape = choking(view, stream), view.losses.get(stream.index)
         if strength is None or (shape is not None and shape.relative_drop > 0.5):
             continue
-        message = (
-            f"clipping at {stream.clip.threshold:.3g} scales nearly every step down, typically to {strength:.2g} of its size"
-        )
-        evidence = {"threshold": stream.clip.threshold, "coefficient": strength, "active": stream.clip.active / stream.clip.calls}
+        message = f"clipping at {stream.clip.threshold:.3g} scales nearly every step down, typically to {strength:.2g} of its size"
+        evidence = {
+            "threshold": stream.clip.threshold,
+            "coefficient": strength,
+            "active": stream.clip.active / stream.clip.calls,
+        }
         yield Symptom("ineffective-clipping", "warning", "", stream.first_step, stream.last_step, evidence, message)
 
 

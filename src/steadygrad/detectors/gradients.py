@@ -15,7 +15,6 @@ from steadygrad.online import largest
 from steadygrad.records import SiteInfo, Symptom
 from steadygrad.view import View
 
-
 # -- along depth and time -----------------------------------------------------------------------------------------
 
 
@@ -87,7 +86,9 @@ def _exploding(view: View) -> Iterator[Symptom]:
         yield Symptom("exploding-gradients", "critical", worst.name, 1, _last(view), evidence, message)
     decades, site, length = time_decades(view)
     if decades > 3:
-        message = f"the gradient grows by a factor of 1e{decades:.0f} on its way back through {length} time steps of {site}"
+        message = (
+            f"the gradient grows by a factor of 1e{decades:.0f} on its way back through {length} time steps of {site}"
+        )
         evidence = {"decades": decades, "time_steps": float(length)}
         yield Symptom("exploding-gradients", "critical", site, 1, _last(view), evidence, message)
 
@@ -224,7 +225,9 @@ def _zero(view: View) -> Iterator[Symptom]:
             names = view.history.named(rows)
             message = f"{listed(names)} {what}" if len(rows) == 1 else f"{listed(names)}: each {what}"
             evidence = {key: float(len(rows)), "of": float(len(view.parameters))}
-            yield Symptom("zero-gradients", "critical", common_place(view, rows), 1, _last(view), evidence, message, len(rows))
+            yield Symptom(
+                "zero-gradients", "critical", common_place(view, rows), 1, _last(view), evidence, message, len(rows)
+            )
 
 
 def _all_zero(view: View, zeros: list[int]) -> bool:

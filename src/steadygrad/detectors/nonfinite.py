@@ -68,7 +68,9 @@ def place(data: object) -> str:
 
 
 def _last_finite(stream: StreamHistory) -> float:
-    recent = [v for _, v in stream.loss.tail if math.isfinite(v)] or [v for _, v in stream.loss.head if math.isfinite(v)]
+    recent = [v for _, v in stream.loss.tail if math.isfinite(v)] or [
+        v for _, v in stream.loss.head if math.isfinite(v)
+    ]
     return recent[-1] if recent else math.nan
 
 

@@ -35,13 +35,21 @@ def _oversized(view: View) -> Iterator[Symptom]:
     first = view.matrix_ratio[:6]
     hit = largest(first) if np.isfinite(first).any() else 0.0
     thrown = shape is not None and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0
-    if shape is not None and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3)) and typical <= OVERSIZED_RATIO:
+    if (
+        shape is not None
+        and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3))
+        and typical <= OVERSIZED_RATIO
+    ):
         message = f"the first steps changed the weights by up to {hit:.0%} of their norm"
         message += f" and drove the loss from {shape.start:.3g} to {shape.worst:.3g}" if thrown else ""
-        yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message)
+        yield Symptom(
+            "oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message
+        )
         return
     growth = weight_growth(view)
-    poor = shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
+    poor = (
+        shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
+    )
     if typical > 0.02 and growth > 5 and poor:
         message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.3g}-fold while the loss hardly fell"
         evidence = {"update_ratio": typical, "growth": growth}
@@ -99,7 +107,9 @@ def _undersized(view: View) -> Iterator[Symptom]:
     if shape is not None and faded is not None:
         at, steps = faded
         message = f"the learning rate fell below 1% of its largest value at step {at} of {steps}: nothing is learned from there on"
-        yield Symptom("undersized-updates", "warning", "", at, steps, {"from_step": float(at), "steps": float(steps)}, message)
+        yield Symptom(
+            "undersized-updates", "warning", "", at, steps, {"from_step": float(at), "steps": float(steps)}, message
+        )
         return
     if shape is None or not moved < TOTAL_MOVE or shape.relative_drop > 0.5 or view.signed_loss:
         return

@@ -81,7 +81,11 @@ def _observation_gaps(view: View) -> list[NotRun]:
     if failed is not None:
         return [NotRun("observation", f"our own code failed at step {failed.step}: {failed.data['error']}")]
     if not view.streams:
-        return [NotRun("observation", "no training was seen: neither a backward call nor an optimizer step in the main thread")]
+        return [
+            NotRun(
+                "observation", "no training was seen: neither a backward call nor an optimizer step in the main thread"
+            )
+        ]
     return []
 
 

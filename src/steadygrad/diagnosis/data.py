@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -20,12 +21,20 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
     argument.location = first.name if first is not None else view.input_parameter
     std, mean, peak = batch["input_std"], abs(batch["input_mean"]), batch["input_max"]
     scale = math.hypot(std, mean)
-    argument.add(0.8 * ramp(scale, 5, 60), f"the inputs are of size {scale:.3g} (mean {batch['input_mean']:.3g}, max {peak:.3g}); layers expect about 1")
-    argument.add(0.6 * ramp(0.02 / max(scale, 1e-30), 1, 30), f"the inputs are of size {scale:.1g}; layers expect about 1")
+    argument.add(
+        0.8 * ramp(scale, 5, 60),
+        f"the inputs are of size {scale:.3g} (mean {batch['input_mean']:.3g}, max {peak:.3g}); layers expect about 1",
+    )
+    argument.add(
+        0.6 * ramp(0.02 / max(scale, 1e-30), 1, 30), f"the inputs are of size {scale:.1g}; layers expect about 1"
+    )
     big, small = batch.get("input_feature_max", 0.0), batch.get("input_feature_min", 1.0)
     middle = batch.get("input_feature_median", 1.0)
     if big > 5 and big / max(middle, 1e-30) > 5:
-        argument.add(0.5 * ramp(big / max(small, 1e-30), 50, 5000), f"feature scales are very uneven: from {small:.1g} to {big:.3g}")
+        argument.add(
+            0.5 * ramp(big / max(small, 1e-30), 50, 5000),
+            f"feature scales are very uneven: from {small:.1g} to {big:.3g}",
+        )
     offset = batch.get("input_offset", 0.0)
     if offset > 4:
         argument.add(0.5 * ramp(offset, 4, 40), f"the features lie {offset:.0f} standard deviations from zero")
@@ -49,7 +58,11 @@ def odd_batch(view: View, batch: dict[str, float]) -> str | None:
             if name in batch and name in usual and batch[name] > 5 * max(usual[name], 1e-12):
                 return f"its {key}s reach {name.split('_')[1]} {batch[name]:.3g}, usually {usual[name]:.3g}"
         name = f"{key}_mean"
-        if name in batch and name in usual and abs(batch[name] - usual[name]) > 10 * (usual.get(f"{key}_std", 0) + 1e-12):
+        if (
+            name in batch
+            and name in usual
+            and abs(batch[name] - usual[name]) > 10 * (usual.get(f"{key}_std", 0) + 1e-12)
+        ):
             return f"its {key}s have mean {batch[name]:.3g}, usually {usual[name]:.3g}"
     return None
 
@@ -69,7 +82,10 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
     spike_seen = findings.first("loss-spike")
     if spike_seen is not None and spike_seen.count <= 2:
         times = float(spike_seen.evidence["times"])
-        argument.add(0.45 + 0.3 * ramp(times, 5, 500), f"the loss of a single batch was {times:.3g} times the usual while the ones before it were fine")
+        argument.add(
+            0.45 + 0.3 * ramp(times, 5, 500),
+            f"the loss of a single batch was {times:.3g} times the usual while the ones before it were fine",
+        )
 
 
 def _entrance(view: View, what: str) -> str:
@@ -100,7 +116,10 @@ def _misuse(findings: Findings, argument: Argument) -> None:
         _broadcast(call, argument)
     if view.graph.get("broadcast"):
         argument.location = view.source("backward")
-        argument.add(0.95, f"prediction and target are broadcast ({view.graph['broadcast']}): every prediction is compared with every target")
+        argument.add(
+            0.95,
+            f"prediction and target are broadcast ({view.graph['broadcast']}): every prediction is compared with every target",
+        )
     _sum_reduction(findings, argument)
 
 
@@ -110,15 +129,28 @@ def _site(call: dict[str, Any]) -> str:
 
 def _doubled_activation(chain: list[str], view: View, argument: Argument) -> None:
     pairs = {
-        ("LogSoftmax", "Softmax"): "the output passes through softmax, and cross_entropy applies log-softmax to it again",
+        (
+            "LogSoftmax",
+            "Softmax",
+        ): "the output passes through softmax, and cross_entropy applies log-softmax to it again",
         ("LogSoftmax", "LogSoftmax"): "the output passes through log-softmax, and cross_entropy applies it again",
         ("LogSoftmax", "Sigmoid"): "the output passes through sigmoid, and cross_entropy takes it for logits",
-        ("BinaryCrossEntropyWithLogits", "Sigmoid"): "the output passes through sigmoid, and the loss applies a sigmoid again",
-        ("BinaryCrossEntropyWithLogits", "Softmax"): "the output passes through softmax, and the loss takes it for logits",
+        (
+            "BinaryCrossEntropyWithLogits",
+            "Sigmoid",
+        ): "the output passes through sigmoid, and the loss applies a sigmoid again",
+        (
+            "BinaryCrossEntropyWithLogits",
+            "Softmax",
+        ): "the output passes through softmax, and the loss takes it for logits",
         ("LogSoftmax", "Relu"): "the output passes through ReLU before cross_entropy: no logit can be negative",
     }
-    names = [c for c in chain if c not in ("Squeeze", "View", "Unsqueeze", "Reshape", "UnsafeView", "Select", "Mul", "Div", "Mean")]
-    for pair in zip(names, names[1:], strict=False):
+    names = [
+        c
+        for c in chain
+        if c not in ("Squeeze", "View", "Unsqueeze", "Reshape", "UnsafeView", "Select", "Mul", "Div", "Mean")
+    ]
+    for pair in itertools.pairwise(names):
         if pair in pairs:
             argument.add(0.7 if pair[1] == "Relu" else 0.95, pairs[pair])
             return
@@ -135,9 +167,13 @@ def _logits_for_probabilities(call: dict[str, Any], chain: list[str], argument: 
     if argument.weights or "min" not in call:
         return
     if call["name"] == "nll_loss" and not call.get("log_normalized", True):
-        argument.add(0.95, f"nll_loss was given values in [{call['min']:.3g}, {call['max']:.3g}] that are no log-probabilities")
+        argument.add(
+            0.95, f"nll_loss was given values in [{call['min']:.3g}, {call['max']:.3g}] that are no log-probabilities"
+        )
     if call["name"] == "kl_div" and call["max"] > 1e-6:
-        argument.add(0.9, f"kl_div was given values up to {call['max']:.3g}; it takes log-probabilities, which are never above 0")
+        argument.add(
+            0.9, f"kl_div was given values up to {call['max']:.3g}; it takes log-probabilities, which are never above 0"
+        )
 
 
 def _broadcast(call: dict[str, Any], argument: Argument) -> None:
@@ -145,7 +181,9 @@ def _broadcast(call: dict[str, Any], argument: Argument) -> None:
     if call["name"] not in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss") or prediction == target:
         return
     if prediction and target and math.prod(prediction) == math.prod(target):
-        argument.add(0.95, f"{call['name']} broadcasts prediction {prediction} against target {target}: every pair is compared")
+        argument.add(
+            0.95, f"{call['name']} broadcasts prediction {prediction} against target {target}: every pair is compared"
+        )
 
 
 def _sum_reduction(findings: Findings, argument: Argument) -> None:
@@ -157,7 +195,10 @@ def _sum_reduction(findings: Findings, argument: Argument) -> None:
     ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
     if size >= 8 and findings.trouble and not findings.learning and len(ratio) and float(np.median(ratio[:8])) > 0.01:
         argument.location = _site(summed[0])
-        argument.add(0.45, f"the loss is summed over {size} values, so gradient and effective rate are {size} times those of a mean")
+        argument.add(
+            0.45,
+            f"the loss is summed over {size} values, so gradient and effective rate are {size} times those of a mean",
+        )
 
 
 UNNORMALIZED = CauseRule(

@@ -86,7 +86,9 @@ def _too_small(findings: Findings, argument: Argument) -> None:
         argument.add(0.5, f"before any update the activation scale shrinks by 1e{-decades:.0f} over depth")
     flow = depth_flow(view, 0) if view.samples else None
     if flow is not None and flow.decades < -2:
-        argument.add(0.4, f"before any update the gradient shrinks by 1e{-flow.decades:.0f} back to {flow.sites[0].name}")
+        argument.add(
+            0.4, f"before any update the gradient shrinks by 1e{-flow.decades:.0f} back to {flow.sites[0].name}"
+        )
     if findings.learning:
         argument.doubt(0.7, "the loss falls all the same")
     if view.depth < view.longest_path / 3:
@@ -106,5 +108,11 @@ TOO_SMALL = CauseRule(
     "init-too-small",
     _too_small,
     ("reinit-kaiming", "reinit-xavier", "reinit-lsuv"),
-    explains=("depth-without-shortcut", "learning-rate-too-low", "saturating-activation", "long-recurrence", "dying-relu"),
+    explains=(
+        "depth-without-shortcut",
+        "learning-rate-too-low",
+        "saturating-activation",
+        "long-recurrence",
+        "dying-relu",
+    ),
 )

@@ -54,7 +54,16 @@ def _unstable(findings: Findings, argument: Argument) -> None:
         calm = calm_before(view)
         if calm and origin.get("dtype") != "float16":
             argument.add(0.5, "loss and gradients were of their usual size until then")
-        if any(v.get("absmin", 1.0) == 0.0 for v in values) and op in ("log", "sqrt", "div", "rsqrt", "reciprocal", "norm", "linalg_vector_norm", "pow"):
+        if any(v.get("absmin", 1.0) == 0.0 for v in values) and op in (
+            "log",
+            "sqrt",
+            "div",
+            "rsqrt",
+            "reciprocal",
+            "norm",
+            "linalg_vector_norm",
+            "pow",
+        ):
             argument.add(0.5, "one of its inputs is exactly 0")
         if origin.get("backward"):
             argument.add(0.3, "the loss itself is finite: only the slope of this operation is not")
@@ -82,7 +91,9 @@ def _spoiled_before(view: View) -> bool:
     if stream is None:
         return False
     values = stream.grad_norm.values()
-    return len(values) > 3 and bool(values.max() > 1e4 * max(float(np.median(values[: max(1, len(values) // 4)])), 1e-12))
+    return len(values) > 3 and bool(
+        values.max() > 1e4 * max(float(np.median(values[: max(1, len(values) // 4)])), 1e-12)
+    )
 
 
 def _precision(findings: Findings, argument: Argument) -> None:
@@ -97,19 +108,28 @@ def _precision(findings: Findings, argument: Argument) -> None:
     if half and stream is not None:
         frozen = _lost_updates(view, [p.index for p in half])
         if frozen > 0.3:
-            argument.add(0.9, f"{frozen:.0%} of the {half[0].dtype} parameters with a gradient do not change: updates are lost to rounding")
+            argument.add(
+                0.9,
+                f"{frozen:.0%} of the {half[0].dtype} parameters with a gradient do not change: updates are lost to rounding",
+            )
             argument.location = argument.location or half[0].name
         below = _below_spacing(view, [p.index for p in half])
         if below < 1.5:
             argument.location = argument.location or view.source("optimizer")
-            argument.add(0.75, f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away")
+            argument.add(
+                0.75,
+                f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away",
+            )
         if half[0].dtype == "float16" and findings.trouble:
             argument.add(0.4, "the parameters are float16")
     computed = [str(f.data["dtype"]) for f in view.history.facts("half-precision")]
     if "float16" in [*computed, *(p.dtype for p in half)]:  # bfloat16 has the exponents of float32: no underflow
         lost, peak = _zero_share(view)
         if lost > 0.5 and peak < 1e-4:
-            argument.add(0.8, f"{lost:.0%} of the gradient entries are exactly 0 and the largest is {peak:.1g}: they underflow float16, and no GradScaler lifts them")
+            argument.add(
+                0.8,
+                f"{lost:.0%} of the gradient entries are exactly 0 and the largest is {peak:.1g}: they underflow float16, and no GradScaler lifts them",
+            )
         elif findings.trouble and not argument.weights:
             argument.add(0.25, "part of the computation runs in float16")
     if stream is not None and len(stream.amp_skips) > 17:

@@ -17,7 +17,10 @@ def _zero_grad(findings: Findings, argument: Argument) -> None:
         looked = max(1, len(stream.samples.all()) - 1)
         if count >= 2 and count >= 0.6 * looked:
             argument.location = view.source("backward")
-            argument.add(0.97, f"the gradient of each step still holds the previous one: it was not cleared before backward (seen from step {first})")
+            argument.add(
+                0.97,
+                f"the gradient of each step still holds the previous one: it was not cleared before backward (seen from step {first})",
+            )
             values = stream.grad_norm.values()
             if len(values) > 8 and float(np.median(values[-len(values) // 4 :])) > 3 * float(values[0]):
                 argument.add(0.3, "the gradient norm grows as it would by adding up")
@@ -34,7 +37,10 @@ def _detached(findings: Findings, argument: Argument) -> None:
         argument.location = common_place(view, never)
         cut = [r for r in never if r not in view.reached]
         if cut:
-            argument.add(0.95, f"no path leads from the loss to {listed(view.history.named(cut))}: the graph is cut (detach, no_grad, .data, .item)")
+            argument.add(
+                0.95,
+                f"no path leads from the loss to {listed(view.history.named(cut))}: the graph is cut (detach, no_grad, .data, .item)",
+            )
         else:
             argument.add(0.6, f"{listed(view.history.named(never))} never received a gradient")
     elif zeros and len(zeros) == len([p for p in view.parameters if p.optimizer is not None]):
@@ -47,7 +53,9 @@ def _tiny_batch(findings: Findings, argument: Argument) -> None:
     if tiny:
         index, count, rows = tiny[0]
         argument.location = findings.view.sites[index].name
-        argument.add(0.95, f"{len(tiny)} BatchNorm layers normalise over batches of {rows:.0f} ({count:.0f} values per channel)")
+        argument.add(
+            0.95, f"{len(tiny)} BatchNorm layers normalise over batches of {rows:.0f} ({count:.0f} values per channel)"
+        )
 
 
 ZERO_GRAD = CauseRule(

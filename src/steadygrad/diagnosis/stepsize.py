@@ -40,11 +40,19 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
     hardest = max(early_ratio(view), typical)
     argument.location = view.source("optimizer") or view.source("backward")
-    argument.add(0.8 * ramp(typical, 0.03, 0.5), f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual")
+    argument.add(
+        0.8 * ramp(typical, 0.03, 0.5),
+        f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual",
+    )
     if hardest > 3 * typical:
-        argument.add(0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} of their norm")
+        argument.add(
+            0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} of their norm"
+        )
     if findings.has("diverging-loss") or (findings.has("non-finite") and shape.worst > 5 * abs(shape.start)):
-        argument.add(0.5, f"the loss was fine at first ({shape.initial:.3g}) and rose to {max(shape.end, shape.worst):.3g} once steps were taken")
+        argument.add(
+            0.5,
+            f"the loss was fine at first ({shape.initial:.3g}) and rose to {max(shape.end, shape.worst):.3g} once steps were taken",
+        )
     if findings.has("oscillating-loss"):
         argument.add(0.6, "the loss alternates: each step overshoots the valley it aims for")
     if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
@@ -77,10 +85,19 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     argument.location = view.source("optimizer") or view.source("backward")
     faded = faded_rate(view)
     if faded is not None:
-        argument.add(0.85, f"the schedule takes the rate below 1% of its peak at step {faded[0]} of {faded[1]}: is it stepped per batch where epochs were meant?")
+        argument.add(
+            0.85,
+            f"the schedule takes the rate below 1% of its peak at step {faded[0]} of {faded[1]}: is it stepped per batch where epochs were meant?",
+        )
     argument.location = view.source("optimizer") or view.source("backward")
-    argument.add(0.85 * ramp(1 / max(moved, 1e-30), 20, 200), f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps")
-    argument.add(0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300), f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual")
+    argument.add(
+        0.85 * ramp(1 / max(moved, 1e-30), 20, 200),
+        f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps",
+    )
+    argument.add(
+        0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300),
+        f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual",
+    )
     if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
         argument.add(0.4, "the loss falls slowly along a straight line")
     flow = depth_flow(view, 0) if view.samples else None
@@ -111,14 +128,21 @@ def _warmup(findings: Findings, argument: Argument) -> None:
         return
     argument.location = view.source("optimizer")
     rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
-    argument.add(0.35 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else ""))
+    argument.add(
+        0.35 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else "")
+    )
     hit = early_ratio(view)
     if hit > 0.01:
-        argument.add((0.65 if view.has_attention else 0.35) * ramp(hit, 0.01, 0.06), f"the first steps changed the weights by {hit:.2g} of their norm; with a ramp it would be about 1e-3")
+        argument.add(
+            (0.65 if view.has_attention else 0.35) * ramp(hit, 0.01, 0.06),
+            f"the first steps changed the weights by {hit:.2g} of their norm; with a ramp it would be about 1e-3",
+        )
     values = view.main.loss.values() if view.main is not None else np.zeros(0)
     opening = values[: max(10, len(values) // 5)]
     if len(opening) and float(opening.max()) > 1.15 * shape.initial:
-        argument.add(0.4, f"the loss rose from {shape.initial:.3g} to {float(opening.max()):.3g} within the first steps")
+        argument.add(
+            0.4, f"the loss rose from {shape.initial:.3g} to {float(opening.max()):.3g} within the first steps"
+        )
     if view.has_attention and (poor or findings.has("stalled-loss")) and first <= 0.02:
         argument.add(0.35, "after a quick first drop it got stuck where the first steps had thrown it")
     if first > 0.03:
@@ -127,7 +151,11 @@ def _warmup(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.4, "without attention a warm-up is seldom what is missing")
     if hit < 0.01:
         argument.doubt(0.5, f"the first steps were small ({hit:.1g} of the weights)")
-    if view.main is not None and findings.has("diverging-loss") and rise_onset(view.main, shape) > 0.4 * view.history.steps:
+    if (
+        view.main is not None
+        and findings.has("diverging-loss")
+        and rise_onset(view.main, shape) > 0.4 * view.history.steps
+    ):
         argument.doubt(0.6, "the trouble came late, long after the first steps")
 
 
@@ -138,11 +166,16 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
         if strength is None:
             continue
         argument.location = view.source("clip") or view.source("backward")
-        argument.add(0.9 * ramp(1 / max(strength, 1e-30), 20, 100), f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step")
+        argument.add(
+            0.9 * ramp(1 / max(strength, 1e-30), 20, 100),
+            f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step",
+        )
         if findings.has("stalled-loss", "undersized-updates"):
             argument.add(0.5, "and the loss hardly moves")
         if view.adaptive:
-            argument.doubt(0.5, f"{view.optimizer_type(stream)} divides by the gradient's scale, so a constant factor cancels")
+            argument.doubt(
+                0.5, f"{view.optimizer_type(stream)} divides by the gradient's scale, so a constant factor cancels"
+            )
         if findings.has("exploding-gradients"):
             argument.doubt(0.7, "the gradient explodes: the clip only reacts to it")
         if findings.learning and not findings.has("ineffective-clipping"):
@@ -165,12 +198,17 @@ def _decay(findings: Findings, argument: Argument) -> None:
     elif shrink < 0.5:
         argument.add(0.4, "the loss holds a penalty on the weights themselves")
     if shrink < 0.7:
-        argument.add(0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 3), f"the weights shrank to {shrink:.2g} of their first norm")
+        argument.add(
+            0.6 * ramp(1 / max(shrink, 1e-9), 1.4, 3), f"the weights shrank to {shrink:.2g} of their first norm"
+        )
     elif shrink > 0.95 and argument.confidence < 0.6:
         argument.doubt(0.8, "the weights do not shrink")
     coefficient = max((view.parameters[r].weight_decay for r in decayed), default=0.0)
     if decayed and coefficient <= 0.1 and weight_growth(view) > 2:
-        argument.doubt(0.7, f"weight_decay={coefficient:g} is a usual value, and the weights grow all the same: the rate is what is large")
+        argument.doubt(
+            0.7,
+            f"weight_decay={coefficient:g} is a usual value, and the weights grow all the same: the rate is what is large",
+        )
     if findings.learning and not findings.trouble:
         gentle = bool(decayed) and coefficient <= 0.1
         argument.doubt(0.8 if gentle else 0.15, "the loss falls all the same")
@@ -189,10 +227,16 @@ def _decay_force(findings: Findings, argument: Argument, decayed: list[int], wei
     force = force[np.isfinite(force)]
     if not decoupled and len(force):
         typical = float(np.median(force))
-        argument.add(0.6 * ramp(typical, 1.0, 10), f"with weight_decay={coefficient:g} the decay term is {typical:.2g} times the gradient on a typical step")
+        argument.add(
+            0.6 * ramp(typical, 1.0, 10),
+            f"with weight_decay={coefficient:g} the decay term is {typical:.2g} times the gradient on a typical step",
+        )
     steps = 1 / max(rate * coefficient, 1e-30)
     if decoupled or not view.adaptive:
-        argument.add(0.8 * ramp(view.history.steps / steps, 1.0, 5), f"with rate {rate:.2g} and weight_decay={coefficient:g} the decay alone shrinks the weights to a third every {steps:.0f} steps")
+        argument.add(
+            0.8 * ramp(view.history.steps / steps, 1.0, 5),
+            f"with rate {rate:.2g} and weight_decay={coefficient:g} the decay alone shrinks the weights to a third every {steps:.0f} steps",
+        )
 
 
 def _last_finite(weights: Array) -> Array:
@@ -210,7 +254,9 @@ TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-op
 WARMUP = CauseRule(
     "missing-warmup", _warmup, ("warmup", "lower-lr", "clip-norm"), explains=("learning-rate-too-high", "dying-relu")
 )
-CLIP_LOW = CauseRule("clip-threshold-too-low", _clip_low, ("loosen-clip", "raise-lr"), explains=("learning-rate-too-low",))
+CLIP_LOW = CauseRule(
+    "clip-threshold-too-low", _clip_low, ("loosen-clip", "raise-lr"), explains=("learning-rate-too-low",)
+)
 DECAY = CauseRule(
     "excessive-weight-decay",
     _decay,

@@ -38,18 +38,26 @@ def _decades(view: View) -> float:
 def _saturating(findings: Findings, argument: Argument) -> None:
     view = findings.view
     sigmoids, tanhs = squashing_depth(view, "sigmoid"), squashing_depth(view, "tanh")
-    if sigmoids + tanhs < 2 or not findings.has("vanishing-gradients", "saturated-units", "stalled-loss", "undersized-updates"):
+    if sigmoids + tanhs < 2 or not findings.has(
+        "vanishing-gradients", "saturated-units", "stalled-loss", "undersized-updates"
+    ):
         return
     first = next(s for s in view.sites if s.kind == "activation" and s.activation in SQUASHING)
     argument.location = first.name
     decades, layers = _decades(view), max(1, sigmoids + tanhs)
     if sigmoids >= 3 and decades < -1.5:
-        argument.add(0.85, f"{sigmoids} sigmoid layers in a row each pass on at most a quarter of the gradient: 1e{decades:.0f} over depth")
+        argument.add(
+            0.85,
+            f"{sigmoids} sigmoid layers in a row each pass on at most a quarter of the gradient: 1e{decades:.0f} over depth",
+        )
     saturated = [row for row in saturated_layers(view) if view.sites[row[0]].activation in SQUASHING]
     if saturated:
         share = float(np.median([late for _, _, late in saturated]))
         argument.location = view.sites[saturated[0][0]].name
-        argument.add(0.35 + 0.4 * len(saturated) / layers, f"{share:.0%} of the inputs of {len(saturated)} sigmoid/tanh layers lie in the flat tails")
+        argument.add(
+            0.35 + 0.4 * len(saturated) / layers,
+            f"{share:.0%} of the inputs of {len(saturated)} sigmoid/tanh layers lie in the flat tails",
+        )
     if tanhs >= 3 and not saturated and decades < -2:
         argument.add(0.4, f"{tanhs} tanh layers shrink the gradient by 1e{-decades:.0f} over depth")
     if view.has_norm:
@@ -62,15 +70,27 @@ def _deep(findings: Findings, argument: Argument) -> None:
     view = findings.view
     depth = view.depth
     stuck_deep = findings.poor and depth >= 20
-    if depth < DEEP_FROM or not stuck_deep and not findings.has(
-        "vanishing-gradients", "exploding-gradients", "activation-drift", "stalled-loss", "diverging-loss", "non-finite", "undersized-updates"
+    if (
+        depth < DEEP_FROM
+        or (not stuck_deep
+        and not findings.has(
+            "vanishing-gradients",
+            "exploding-gradients",
+            "activation-drift",
+            "stalled-loss",
+            "diverging-loss",
+            "non-finite",
+            "undersized-updates",
+        ))
     ):
         return
     flow = depth_flow(view, 0)
     argument.location = flow.sites[0].name if flow is not None else ""
     flows = [f for f in (depth_flow(view, i) for i in range(len(view.samples))) if f is not None]
     decades = max((f.decades for f in flows), key=abs, default=0.0)
-    argument.add(0.35 + 0.35 * ramp(depth, DEEP_FROM, 30), f"{depth} weight layers in a row, and no shortcut past any of them")
+    argument.add(
+        0.35 + 0.35 * ramp(depth, DEEP_FROM, 30), f"{depth} weight layers in a row, and no shortcut past any of them"
+    )
     if abs(decades) > 2:
         direction = "shrinks" if decades < 0 else "grows"
         argument.add(0.5, f"the gradient {direction} by 1e{abs(decades):.0f} over depth")
@@ -99,9 +119,14 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     if local > 0.5:
         argument.doubt(0.5, "the loss reads most time steps, so each has a short way back")
     if length >= 8 and decades < -3 and stuck:
-        argument.add(0.85 * ramp(10**-decades, 1e3, 1e6), f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss hardly moves")
+        argument.add(
+            0.85 * ramp(10**-decades, 1e3, 1e6),
+            f"the gradient shrinks by 1e{-decades:.0f} over {length} time steps and the loss hardly moves",
+        )
     if length >= 8 and decades > 1.5:
-        argument.add(0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps")
+        argument.add(
+            0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps"
+        )
     uses = max(reused.values(), default=0)
     dominant = _dominates(view, argument.location)
     if findings.has("exploding-gradients", "non-finite", "diverging-loss", "oversized-updates") and dominant > 0.5:
@@ -121,7 +146,9 @@ def _recurrent_weight(view: View, site: str) -> str:
     if inside or rows:
         return (inside or rows)[0].name
     if view.reused:
-        row = max(view.reused, key=lambda r: (view.reused[r], view.parameters[r].shape == view.parameters[r].shape[::-1]))
+        row = max(
+            view.reused, key=lambda r: (view.reused[r], view.parameters[r].shape == view.parameters[r].shape[::-1])
+        )
         return view.parameters[row].name
     return site
 
@@ -149,7 +176,9 @@ def _dying(findings: Findings, argument: Argument) -> None:
     elif before > 0.5:
         biased = [p for p in view.parameters if p.role == "bias" and p.init_rms > 1 and math.isfinite(p.init_rms)]
         if biased:
-            argument.add(0.6, f"the biases of {biased[0].module or biased[0].name} start at about {biased[0].init_rms:.2g}")
+            argument.add(
+                0.6, f"the biases of {biased[0].module or biased[0].name} start at about {biased[0].init_rms:.2g}"
+            )
         else:
             argument.doubt(0.7, "they were off before the first update, without a bias that would explain it")
     if findings.learning:
