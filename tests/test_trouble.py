@@ -183,7 +183,7 @@ def test_exit_codes_and_output_are_the_scripts_own(tmp_path: Path, end: str, cod
     assert "steadygrad/attach.py" not in done.stderr
     with Run(tmp_path / "run") as stored:
         assert stored.meta["exit_code"] == code
-        assert sum(1 for _ in stored.steps()) == 12
+        assert sum(1 for _ in stored.records()) == 12
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_no_more(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_second_run_does_not_spoil_the_first_ones_folder(tmp_path: Path) -> No
     assert (first.returncode, second.returncode) == (0, 0)
     assert second.stdout == "trained 3\n"
     with Run(tmp_path / "run") as stored:
-        assert sum(1 for _ in stored.steps()) in (12, 3)
+        assert sum(1 for _ in stored.records()) in (12, 3)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_killed_run_can_be_read(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     with Run(tmp_path / "run") as stored:
-        steps = [record.step for record in stored.steps()]
+        steps = [record.step for record in stored.records()]
         assert len(steps) > 100
         assert steps == list(range(1, len(steps) + 1))
         assert [p.name for p in stored.parameters()][0] == "0.weight"

@@ -70,9 +70,8 @@ def _deep(findings: Findings, argument: Argument) -> None:
     view = findings.view
     depth = view.depth
     stuck_deep = findings.poor and depth >= 20
-    if (
-        depth < DEEP_FROM
-        or (not stuck_deep
+    if depth < DEEP_FROM or (
+        not stuck_deep
         and not findings.has(
             "vanishing-gradients",
             "exploding-gradients",
@@ -81,7 +80,7 @@ def _deep(findings: Findings, argument: Argument) -> None:
             "diverging-loss",
             "non-finite",
             "undersized-updates",
-        ))
+        )
     ):
         return
     flow = depth_flow(view, 0)
@@ -116,7 +115,7 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     argument.location = _recurrent_weight(view, site)
     stuck = findings.poor or (view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss")))
     local = max((f.data.get("active", 0.0) for f in view.history.facts("time-flow")), default=0.0)
-    if local > 0.5:
+    if local > 0.5 and decades < 0 and not findings.has("exploding-gradients", "non-finite", "diverging-loss"):
         argument.doubt(0.5, "the loss reads most time steps, so each has a short way back")
     if length >= 8 and decades < -3 and stuck:
         argument.add(
