@@ -56,17 +56,25 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def train(steps: int = 8) -> list[float]:
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.norm, self.head = nn.LSTM(3, 4, batch_first=True), nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, (hidden, _) = self.rnn(x)
+        return self.head(self.norm(torch.tanh(hidden[-1])))
+
+
+def train(steps: int = 24) -> list[float]:
     """A little of everything that has a hook."""
     torch.manual_seed(0)
-    rnn, head = nn.LSTM(3, 4, batch_first=True), nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
-    model = nn.ModuleList([rnn, head])
+    model = Net()
     optimizer = torch.optim.Adam(model.parameters())
     scaler, losses = torch.amp.GradScaler("cpu", init_scale=4.0), []
     for step in range(steps):
         optimizer.zero_grad()
-        out = torch.relu(head(torch.tanh(rnn(torch.randn(5, 6, 3))[0][:, -1])))
-        loss = nn.functional.cross_entropy(out, torch.zeros(5, dtype=torch.long))
+        loss = nn.functional.cross_entropy(model(torch.randn(5, 6, 3)), torch.zeros(5, dtype=torch.long))
         if step % 2:
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)

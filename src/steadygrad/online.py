@@ -114,7 +114,8 @@ class Series:
 
     def recent(self, n: int) -> NDArray[np.float64]:
         """The last ``n`` finite values, exactly (at most ``last``)."""
-        return np.array([v for _, v in self.tail if math.isfinite(v)][-n:])
+        finite = [v for _, v in self.tail[-self.last :] if math.isfinite(v)]
+        return np.array(finite[max(0, len(finite) - n) :])
 
 
 def median(values: NDArray[np.float64]) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from steadygrad.errors import StoreError
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
-from steadygrad.records import Diagnosis, StepRecord
+from steadygrad.records import Diagnosis, StepRecord, Symptom
 from steadygrad.report import write_report
 from steadygrad.session import Session, say
 from steadygrad.store import Run, new_run_folder, to_json
@@ -43,7 +43,7 @@ class ObservedRun:
         self._options = options
         self._session: Session | None = None
         self._status = LiveStatus()
-        self._shown = 0.0
+        self._state = "healthy"
         self.verdict: Diagnosis | None = None
 
     @property
@@ -67,7 +67,7 @@ class ObservedRun:
             trace=options.trace,
             meta=meta,
             on_step=self._step,
-            on_finding=lambda symptom: None if options.quiet else print_finding(symptom),
+            on_finding=self._finding,
         )
         activate(session)
         self._session = session
@@ -78,14 +78,21 @@ class ObservedRun:
         if self._options.out is not None:
             return self._options.out
         try:
-            return new_run_folder(Path("steadygrad-runs"), Path(self.name.split()[-1]).stem)
+            return new_run_folder(Path("steadygrad-runs"), self._options.target.script or self._options.target.module or "run")
         except StoreError as error:
             say(f"this run is not recorded: {error}")
             return None
 
     def _step(self, record: StepRecord) -> None:
         if not self._options.quiet:
-            self._status.update(step=record.step, loss=record.loss, grad_norm=record.grad_norm, lr=record.lr)
+            self._status.update(
+                step=record.step, loss=record.loss, grad_norm=record.grad_norm, lr=record.lr, state=self._state
+            )
+
+    def _finding(self, symptom: Symptom) -> None:
+        self._state = symptom.severity if self._state != "critical" else self._state
+        if not self._options.quiet:
+            print_finding(symptom)
 
     def after(self, outcome: Outcome) -> None:
         """Observation off; answer in the terminal, as JSON and as a report."""
@@ -98,8 +105,6 @@ class ObservedRun:
         self.verdict = session.close()
         report = self._report(session)
         meta = {**session.meta, "steps": session.history.steps, "exit_code": outcome.exit_code}
-        seconds, share = session.overhead
-        meta["overhead"] = {"seconds": seconds, "share": share}
         if self._options.json_file is not None:
             write_json(self._options.json_file, to_json(meta, self.verdict))
         if not self._options.quiet:

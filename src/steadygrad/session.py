@@ -102,7 +102,7 @@ class Session:
             for symptom in self._answer.symptoms:
                 self._announce(symptom)
             seconds, share = self.overhead
-            self._record(lambda r: r.meta(overhead={"seconds": seconds, "share": share}))
+            self.update_meta(overhead={"seconds": seconds, "share": share})
             self._record(lambda r: r.diagnosis(self._answer))  # type: ignore[arg-type]
             self._record(lambda r: r.close())
         return self._answer

@@ -16,6 +16,8 @@ from torch import Tensor
 
 #: Elements stacked at a time (4 MiB in float32); a larger tensor is reduced by itself.
 STACK_LIMIT = 1 << 20
+#: The squares of smaller numbers lose digits in float32, or vanish.
+UNDERFLOW = 1e-16
 #: Updates of larger tensors are measured on an evenly strided sample of this many elements.
 UPDATE_SAMPLE = 1 << 16
 
@@ -127,14 +129,14 @@ def moments(tensors: Sequence[Tensor]) -> Tensor:
             block.shape[1] - magnitude.sign_().sum(1),
         ]
         out[members] = torch.stack(rows, dim=1).to(device, torch.float64)
-    suspicious = ~torch.isfinite(out).all(1)
+    suspicious = ~torch.isfinite(out).all(1) | ((out[:, 3] > 0) & (out[:, 3] < UNDERFLOW))
     if bool(suspicious.any()):
         _rescue(flat, out, suspicious.nonzero().flatten().tolist())
     return out
 
 
 def _rescue(flat: Sequence[Tensor], out: Tensor, rows: Sequence[int]) -> None:
-    """Redo in float64 what overflowed float32 (the square of a finite 1e20 does not fit) or met a NaN."""
+    """Redo in float64 what overflowed float32 (the square of a finite 1e20 does not fit), underflowed, or met a NaN."""
     for row in rows:
         wide = flat[row].double()
         out[row, 4] = (wide == 0).sum()
@@ -188,7 +190,7 @@ def change(before: Snapshot, tensors: Sequence[Tensor]) -> Tensor:
     out = torch.zeros(len(flat), dtype=torch.float64, device=flat[0].device if flat else None)
     for members, block in before:
         now = torch.stack([flat[i] for i in members], out=_scratch.take("block", len(members), flat[members[0]]))
-        share = [tensors[i].numel() / flat[i].numel() for i in members]
+        share = [plain(tensors[i]).numel() / flat[i].numel() for i in members]
         distance = torch.linalg.vector_norm(now.sub_(block), dim=1).double()
         out[members] = distance.to(out.device) * torch.tensor(share, dtype=torch.float64, device=out.device).sqrt()
     return out

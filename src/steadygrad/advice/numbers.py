@@ -61,6 +61,12 @@ def optimizer_call(view: View) -> str:
     return name if name and name != "manual update" else "SGD"
 
 
+def other_settings(view: View) -> str:
+    """The optimizer's other settings as keyword arguments, so that a pasted line loses none of them."""
+    given = [(key, view.hyper(key)) for key in ("momentum", "weight_decay")]
+    return "".join(f", {key}={value:g}" for key, value in given if value)
+
+
 def first_layer(name: str) -> str:
     """``model.<path>`` for a parameter or module name, indexable where the path holds numbers."""
     path = "model"

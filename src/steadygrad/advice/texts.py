@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steadygrad.advice.numbers import first_layer, good_rate, good_threshold, optimizer_call
+from steadygrad.advice.numbers import first_layer, good_rate, good_threshold, optimizer_call, other_settings
 from steadygrad.records import Cause
 from steadygrad.view import View
 
@@ -60,7 +60,7 @@ def _rate(view: View, cause: Cause, *, lower: bool) -> Text:
     if view.optimizer_type() == "manual update" or found is None:
         line = "lr = lr / 10" if lower else "lr = lr * 10"
     else:
-        line = f"optimizer = torch.optim.{name}(model.parameters(), lr={new:g})  # was {old:g}"
+        line = f"optimizer = torch.optim.{name}(model.parameters(), lr={new:g}{other_settings(view)})  # was {old:g}"
     if lower:
         why = "Smaller steps stay where the loss is still well described by its gradient; at this rate a typical step would change the weights by about 0.2%."
         return Text(why, "Too low a rate wastes the run.", line)

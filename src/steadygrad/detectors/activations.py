@@ -54,7 +54,7 @@ def _dead(view: View) -> Iterator[Symptom]:
         return
     index, before, share = max(layers, key=lambda row: row[2])
     drop = view.loss.relative_drop if view.loss is not None else 0.0
-    if share < 0.95 and (drop > 0.6 or (drop > 0.3 and share - before < 0.3)):
+    if share < 0.95 and (drop > 0.6 or (drop > 0.3 and share - before < 0.3 and before < 0.9)):
         return
     first = _first_at(view, index, "dead_units", DEAD_SHARE)
     names = [view.sites[index].name, *(view.sites[i].name for i, _, _ in layers if i != index)]

@@ -50,8 +50,9 @@ def _oversized(view: View) -> Iterator[Symptom]:
     poor = (
         shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
     )
-    if typical > 0.02 and growth > 5 and poor:
-        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.3g}-fold while the loss hardly fell"
+    ballooned = growth > 12 and shape is not None and shape.relative_drop < 0.75 and not view.interleaved
+    if typical > 0.02 and ((growth > 5 and poor) or ballooned):
+        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.3g}-fold"
         evidence = {"update_ratio": typical, "growth": growth}
         yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, evidence, message)
         return

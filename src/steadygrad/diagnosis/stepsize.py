@@ -231,7 +231,8 @@ def _decay_force(findings: Findings, argument: Argument, decayed: list[int], wei
             0.6 * ramp(typical, 1.0, 10),
             f"with weight_decay={coefficient:g} the decay term is {typical:.2g} times the gradient on a typical step",
         )
-    steps = 1 / max(rate * coefficient, 1e-30)
+    momentum = 0.0 if view.adaptive else min(0.99, view.hyper("momentum"))
+    steps = (1 - momentum) / max(rate * coefficient, 1e-30)
     if decoupled or not view.adaptive:
         argument.add(
             0.8 * ramp(view.history.steps / steps, 1.0, 5),

@@ -299,6 +299,10 @@ class Monitor:
         if isinstance(fused, Tensor):
             norms, scale = norms / float(fused), scale / float(fused)
         norms = norms.cpu()
+        faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
+        if faint:  # float32 takes a gradient of 1e-23 for zero
+            exact = stats.safe_norms([gradients[i] for i in faint]).cpu().to(norms.dtype)
+            norms[faint] = exact * (torch.as_tensor(scale)[faint] if np.ndim(scale) else scale)
         if self._scaling.clipped_too_early(norms, self._pending):
             self._pending.flags.append("clip-before-unscale")
         return norms, scale

@@ -49,7 +49,7 @@ def write_report(run: Run, path: Path, *, diagnosis: Diagnosis | None = None) ->
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
         raise StoreError(
             f"The report is written where there is room and permission, but {target} failed: {error}. "
-            f"Choose another file with --report."
+            f"Choose another file with --out."
         ) from error
     return target
 
