@@ -255,7 +255,7 @@ def test_a_killed_run_can_be_read(tmp_path: Path) -> None:
         steps = [record.step for record in stored.records()]
         assert len(steps) > 100
         assert steps == list(range(1, len(steps) + 1))
-        assert [p.name for p in stored.parameters()][0] == "0.weight"
+        assert [p.name for p in stored.parameters][0] == "0.weight"
 
 
 def forked(work: Callable[[], None]) -> int:

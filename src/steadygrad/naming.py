@@ -86,6 +86,8 @@ class Registry:
     def __init__(self, on_parameters: Callable[[list[ParameterInfo]], None], on_sites: Callable[[list[SiteInfo]], None]):
         self.parameters: list[ParameterInfo] = []
         self.sites: list[SiteInfo] = []
+        #: Whether functional activations are looked for: switched off once a model is seen to use none.
+        self.watch_functions = True
         self._on_parameters = on_parameters
         self._on_sites = on_sites
         self._row: dict[int, int] = {}  # id of a parameter -> its row
@@ -111,6 +113,7 @@ class Registry:
             self._searches += 1  # a loss or an activation, perhaps made anew at every step
             if self._searches > _SEARCHES:
                 return
+        self.watch_functions = True
         owner, variable = find_owner(module, frame)
         prefix = self._prefix(owner, variable)
         self._roots = {key: ref for key, ref in self._roots.items() if ref() is not None}

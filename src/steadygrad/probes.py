@@ -31,6 +31,9 @@ DEFERRED_BYTES = 64 << 20
 SAMPLE = 1 << 13
 #: |input| beyond which the slope is under 3% of its maximum.
 FLAT_TAIL = {"sigmoid": 5.0, "tanh": 2.5}
+#: Sites whose backward signal says nothing that their neighbours with weights do not say. (Functional activations are
+#: kept: in a recurrence written by hand they are the only sites.)
+_UNHOOKED = frozenset({"norm", "dropout", "embedding"})
 _RELU_LIKE = frozenset({"relu"})
 _FAST_PATHS = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 
@@ -130,6 +133,7 @@ class Probe:
         self._functions: dict[tuple[int, str], tuple[int, int, int]] = {}  # -> (count, line, modules met so far)
         self._met: set[int] = set()
         self.running = False
+        self.functions_seen = False
         self.batchnorms: list[tuple[int, dict[str, float]]] = []
         self.recurrent: list[RecurrentCall] = []
 
@@ -138,7 +142,7 @@ class Probe:
         """While the model's forward runs."""
         self.running = True
         try:
-            with self._watch:
+            with self._watch if self._registry.watch_functions else contextlib.nullcontext():
                 yield
         finally:
             self.running = False
@@ -158,6 +162,10 @@ class Probe:
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         """It ran: remember its first tensor output."""
+        with torch._C.DisableTorchFunction():  # our own look at the tensors is no call of the script
+            self._leave(module, args, out)
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         self._stack.pop()
         tensor = first_tensor(out)
         if tensor is None or not tensor.is_floating_point() or (self._calls and self._calls[-1].out is tensor):
@@ -192,6 +200,7 @@ class Probe:
         if line != here or met != len(self._met):  # otherwise: the same line again with the same weights, a recurrence
             count += 1
         self._functions[key] = (count, here, len(self._met))
+        self.functions_seen = True
         label = name if count == 0 else f"{name}#{min(count, 63)}"
         index = self._registry.site(module, label)
         self._record(index, name, module, before if isinstance(before, Tensor) and stats.measurable(before) else None, out)
@@ -200,12 +209,16 @@ class Probe:
         call = Call(site, kind, module, before, out)
         self._calls.append(call)
         self._unmeasured.append(call)
-        if out.requires_grad:
+        if out.requires_grad and self._hooked(site):
             on_gradient(out, lambda grad: self.keep_grad(call, grad), self._guard)
         self._bytes += out.numel() * out.element_size()
         if self._bytes > DEFERRED_BYTES:
             self.measure_outputs()
         return call
+
+    def _hooked(self, site: int) -> bool:
+        info = self._registry.sites[site]
+        return info.kind not in _UNHOOKED and not (info.kind == "activation" and info.type in ACTIVATION_TYPES)
 
     def measure_outputs(self) -> None:
         """Measure the outputs kept so far and let them go."""
@@ -274,17 +287,24 @@ class Probe:
             by_site.setdefault(call.site, []).append(call)
         for site, calls in by_site.items():
             vectors["calls"][site] = len(calls)
-            for key, combine in _COMBINE.items():
-                values = [c.seen[key] for c in calls if key in c.seen]
-                if values:
-                    vectors[key][site] = combine(values)
-            signals = [c.seen["signal"] for c in calls if "signal" in c.seen]
-            if signals:
-                vectors["signal_first"][site], vectors["signal_last"][site] = signals[0], signals[-1]
+            for key, value in _combined(calls).items():
+                vectors[key][site] = value
         for site, numbers in self.batchnorms:
             for key, value in numbers.items():
                 vectors[key][site] = value
         return vectors
+
+
+def _combined(calls: list[Call]) -> dict[str, float]:
+    """A site's numbers over all its calls in the step."""
+    seen = dict(calls[0].seen)
+    if len(calls) > 1:
+        for key in {k for c in calls for k in c.seen}:
+            seen[key] = _COMBINE[key]([c.seen[key] for c in calls if key in c.seen])
+    signals = [c.seen["signal"] for c in calls if "signal" in c.seen]
+    if signals:
+        seen |= {"signal_first": signals[0], "signal_last": signals[-1]}
+    return seen
 
 
 def _rms(values: list[float]) -> float:

@@ -29,6 +29,8 @@ from steadygrad.records import NO_GRADIENT, Amp, Detail, StepRecord
 
 #: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
 NEVER_STEPS = 64
+#: Unusual steps observed in detail, on top of one in fifty: a run that has gone to NaN need not be looked at closely.
+UNUSUAL_DETAILS = 32
 #: Module calls and loss calls of one step that are remembered.
 _ROOTS, _LOSS_CALLS = 8, 4
 
@@ -60,6 +62,8 @@ class Monitor:
         self._pending = Pending()
         self._last_losses: dict[tuple[str, int], list[float]] = {}
         self._built = 0
+        self._clips_itself = False  # through torch; if not, clips written by hand are looked for
+        self._unusual = 0
         self._stepped: list[int] = []
         self._cycle: set[int] | None = None
         self._backwards_without_step = 0
@@ -107,6 +111,7 @@ class Monitor:
         """The outermost module returned."""
         if self.probe is not None:
             self.probe.measure_outputs()
+            self.registry.watch_functions = self.probe.functions_seen or self._schedule.iteration < 2
 
     def loss_called(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """A known loss function was evaluated while gradients are enabled."""
@@ -148,7 +153,7 @@ class Monitor:
     def backward_ended(self) -> None:
         """The backward pass returned."""
         self._backwards_without_step += 1
-        if self._schedule.sampled and not self._scaling.active:
+        if self._schedule.sampled and not self._scaling.active and not self._clips_itself:
             for stream in self._streams:
                 gradients, _ = self._streams.gradients(stream)
                 if gradients and not stream.unreal:
@@ -199,6 +204,7 @@ class Monitor:
         """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
         if any(p.is_meta for p in parameters):
             return False
+        self._clips_itself = True
         if self._schedule.sampled:
             self._structure.note_source("clip", user_frame(3))
         return self._pending.clips.scaled(parameters, float(max_norm), total)
@@ -290,6 +296,8 @@ class Monitor:
         if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
             self._structure.trace_origin("gradient", pending)
         unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
+        self._unusual += unusual
+        unusual = unusual and self._unusual <= UNUSUAL_DETAILS + self._schedule.iteration // 50
         return Measured(gradients, rows, vector, total, scale, unusual)
 
     def _norms_before_clips(self, gradients: list[Tensor], optimizer: Any) -> tuple[Tensor, Any]:

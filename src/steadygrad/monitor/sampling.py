@@ -8,7 +8,7 @@ EARLY_STEPS = frozenset({1, 2, 3, 5})
 
 
 class Schedule:
-    """Counts iterations and says which are observed in detail: every ``every`` at first, about 2% of a long run."""
+    """Counts iterations and says which are observed in detail: every ``every`` at first, about every twentieth part of a long run."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -23,7 +23,7 @@ class Schedule:
         n = self.iteration = self.iteration + 1
         self.sampled = n in EARLY_STEPS or n >= self._next_sample
         if n >= self._next_sample:
-            self._next_sample = n + max(self._every, n // 50) - (1 if n == 1 else 0)
+            self._next_sample = n + max(self._every, n // 20) - (1 if n == 1 else 0)
         self.structural = self.sampled and n in STRUCTURE_STEPS
 
     def want_structure(self) -> None:
