@@ -12,7 +12,6 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -30,6 +29,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from steadygrad.frames import user_frame
 from steadygrad.monitor import Monitor
+from steadygrad.patching import Patch, given_closure, in_transform, real, tensors_of, wrap
 from steadygrad.probes import Probe
 
 LOSSES = (
@@ -39,24 +39,6 @@ LOSSES = (
 _without_functions = torch._C.DisableTorchFunction
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
-
-
-@dataclass
-class Patch:
-    """An attribute replaced by a wrapper of it, and back."""
-
-    holder: Any
-    name: str
-    original: Any
-    wrapper: Any
-
-    def put(self) -> None:
-        """Replace it."""
-        setattr(self.holder, self.name, self.wrapper)
-
-    def undo(self) -> None:
-        """Put the original back."""
-        setattr(self.holder, self.name, self.original)
 
 
 class Attachment:
@@ -146,10 +128,7 @@ class Attachment:
         original = vars(holder).get(name)
         if original is None:
             return []
-        wrapper = make(original)
-        for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__wrapped__"):
-            with contextlib.suppress(AttributeError, TypeError):
-                setattr(wrapper, attribute, original if attribute == "__wrapped__" else getattr(original, attribute))
+        wrapper = wrap(original, make)
         patches = [Patch(holder, name, original, wrapper)]
         if vars(nn.utils).get(also) is original:
             patches.append(Patch(nn.utils, also, original, wrapper))
@@ -171,7 +150,7 @@ class Attachment:
                 return self._probed(original, probe, module, args, kwargs)
             if self._in_backward or not is_grad() or not here() or isinstance(module, nn.modules.loss._Loss):
                 return original(module, *args, **kwargs)
-            if _in_transform():
+            if in_transform():
                 return original(module, *args, **kwargs)
             probe = call(monitor.forward_begins, module, args, kwargs)
             self._inside = self._thread
@@ -220,8 +199,8 @@ class Attachment:
     def _backward(self, original: Any) -> Any:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             tensors = list(tensors) if isinstance(tensors, Iterator) else tensors
-            roots = _tensors(tensors)
-            if self._in_backward or not self.here() or not _real(roots):
+            roots = tensors_of(tensors)
+            if self._in_backward or not self.here() or not real(roots):
                 return original(tensors, *args, **kwargs)
             self._call(self.monitor.backward_begins, roots, user_frame(2))
             self._in_backward = True
@@ -238,9 +217,9 @@ class Attachment:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = list(outputs) if isinstance(outputs, Iterator) else outputs
             inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
-            roots, leaves = _tensors(outputs), _tensors(inputs)
+            roots, leaves = tensors_of(outputs), tensors_of(inputs)
             wanted = self.here() and not self._in_backward and not (kwargs.get("create_graph") or args[2:3] == (True,))
-            wanted = wanted and _real(roots) and bool(leaves) and all(t.is_leaf for t in leaves)
+            wanted = wanted and real(roots) and bool(leaves) and all(t.is_leaf for t in leaves)
             observed = wanted and self._call(self.monitor.grad_begins, roots, leaves, user_frame(2))
             result = original(outputs, inputs, *args, **kwargs)
             if observed and len(result) == len(leaves):
@@ -276,7 +255,7 @@ class Attachment:
         def _clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kw: Any) -> Any:
             parameters = list(parameters) if isinstance(parameters, Iterator) else parameters
             if self.here():
-                listed = _tensors(parameters)
+                listed = tensors_of(parameters)
                 needless = self._call(self.monitor.clipped, listed, max_norm, total_norm)
                 if needless and not _dispatch_modes() and not _function_modes():
                     return None  # the factor is exactly 1: scaling would read and write every gradient for nothing
@@ -328,16 +307,16 @@ class Attachment:
 
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling() and self.here():
-            self._call(self.monitor.step_begins, optimizer, _closure(args, kwargs))
+            self._call(self.monitor.step_begins, optimizer, given_closure(args, kwargs))
 
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling() and self.here():
-            self._call(self.monitor.step_ended, optimizer, _closure(args, kwargs))
+            self._call(self.monitor.step_ended, optimizer, given_closure(args, kwargs))
 
     # -- compilers ----------------------------------------------------------------------------------------------
 
     def _compile(self, original: Any) -> Any:
-        def compile(*args: Any, **kwargs: Any) -> Any:  # noqa: A001
+        def compile(*args: Any, **kwargs: Any) -> Any:
             if self.here() and not self.monitor.compiled:
                 # What the compiler traces must be torch's own code: our wrappers would break its graphs.
                 for patch in self._traced:
@@ -362,32 +341,6 @@ class Attachment:
                     patch.put()
 
         return script
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """The tensors of an argument that may be one, or several, or something else altogether (a gradient edge)."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for t in value if isinstance(t, Tensor)] if isinstance(value, list | tuple) else []
-
-
-def _real(roots: list[Tensor]) -> bool:
-    """Whether these are losses with a value: not on the meta device, not inside a functional transform."""
-    fake = any(t.is_meta or type(t).__name__ == "FakeTensor" for t in roots)
-    return bool(roots) and not fake and not _in_transform()
-
-
-def _in_transform() -> bool:
-    """Whether torch is tracing, or differentiating or vectorising a function: its tensors are no tensors."""
-    if torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled():
-        return True
-    return torch._C._get_tracing_state() is not None
-
-
-def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether ``step`` was given a closure. The hook's args include the optimizer itself."""
-    candidates = [a for a in args if not isinstance(a, Optimizer)] + [kwargs.get("closure")]
-    return any(callable(c) for c in candidates)
 
 
 _attachments: weakref.WeakSet[Attachment] = weakref.WeakSet()

@@ -16,7 +16,19 @@ from torch import Tensor
 #: Graphs beyond this are walked in part; the fact says so.
 NODE_LIMIT = 50_000
 
-_WEIGHT_OPS = ("Addmm", "Mm", "Bmm", "Addmv", "Mv", "Convolution", "Linear", "Baddbmm", "MkldnnRnn", "CudnnRnn", "Bilinear")
+_WEIGHT_OPS = (
+    "Addmm",
+    "Mm",
+    "Bmm",
+    "Addmv",
+    "Mv",
+    "Convolution",
+    "Linear",
+    "Baddbmm",
+    "MkldnnRnn",
+    "CudnnRnn",
+    "Bilinear",
+)
 _NORM_OPS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm")
 
 

@@ -28,6 +28,8 @@ from steadygrad.records import (
 )
 
 Array = NDArray[np.float64]
+#: Norm vectors kept back before they are worked in.
+BLOCK = 32
 
 
 @dataclass
@@ -105,14 +107,14 @@ class StreamHistory:
     amp_steps: int = 0
     amp_skips: list[int] = field(default_factory=list)
     scale: Series = field(default_factory=Series)
-    first_norms: Array = field(default_factory=lambda: np.zeros(0))
-    last_norms: Array = field(default_factory=lambda: np.zeros(0))
-    peak_norms: Array = field(default_factory=lambda: np.zeros(0))
-    missing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    zero: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    first_bad: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # step, 0: never
+    _first_norms: Array = field(default_factory=lambda: np.zeros(0))
+    _last_norms: Array = field(default_factory=lambda: np.zeros(0))
+    _peak_norms: Array = field(default_factory=lambda: np.zeros(0))
+    _missing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _zero: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _first_bad: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _spread: Spread = field(default_factory=Spread)
-    _grad_spread: Spread = field(default_factory=Spread)
+    _waiting: list[tuple[int, Vector]] = field(default_factory=list)
 
     def add(self, record: StepRecord) -> None:
         """Take one step in."""
@@ -137,7 +139,9 @@ class StreamHistory:
             self._add_clip(record)
         if record.norms is not None:
             self.measured += 1
-            self._add_norms(record.step, record.norms.astype(np.float64))
+            self._waiting.append((record.step, record.norms))
+            if len(self._waiting) >= BLOCK:
+                self._settle()
         if record.detail is not None and (record.detail.sites or "update_norm" in record.detail.parameters):
             self.samples.add(record.step, record.detail)
 
@@ -162,30 +166,79 @@ class StreamHistory:
             history.active += clip.coefficient < 1.0
             history.coefficient.add(record.step, clip.coefficient)
 
-    def _add_norms(self, step: int, norms: Array) -> None:
-        self._grow(len(norms))
-        if len(norms) < len(self.last_norms):
-            norms = np.pad(norms, (0, len(self.last_norms) - len(norms)), constant_values=NO_GRADIENT)
-        missing = norms == NO_GRADIENT
-        self.missing += missing
-        self.zero += norms == 0.0
-        if not math.isfinite(float(norms.sum())):
-            self.first_bad[~np.isfinite(norms) & (self.first_bad == 0)] = step
-        if self.steps <= 64:
-            fresh = ~missing & np.isnan(self.first_norms)
-            self.first_norms[fresh] = norms[fresh]
-        self.last_norms = norms
-        np.fmax(self.peak_norms, norms, out=self.peak_norms)
+    # Per parameter, over all measured steps. Norm vectors are worked in when somebody looks.
 
-    def _grow(self, size: int) -> None:
-        extra = size - len(self.last_norms)
+    @property
+    def first_norms(self) -> Array:
+        """First gradient norm of each parameter."""
+        self._settle()
+        return self._first_norms
+
+    @property
+    def last_norms(self) -> Array:
+        """Gradient norms of the last measured step."""
+        self._settle()
+        return self._last_norms
+
+    @property
+    def peak_norms(self) -> Array:
+        """Largest gradient norm of each parameter."""
+        self._settle()
+        return self._peak_norms
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Steps at which the parameter had no gradient."""
+        self._settle()
+        return self._missing
+
+    @property
+    def zero(self) -> NDArray[np.int64]:
+        """Steps at which its gradient was exactly zero."""
+        self._settle()
+        return self._zero
+
+    @property
+    def first_bad(self) -> NDArray[np.int64]:
+        """First step at which its gradient was not finite; 0: never."""
+        self._settle()
+        return self._first_bad
+
+    def _settle(self) -> None:
+        """Work in the norms kept back by :meth:`add`: a block at a time costs a tenth of one by one."""
+        if not self._waiting:
+            return
+        steps, block = [s for s, _ in self._waiting], [n for _, n in self._waiting]
+        self._waiting = []
+        self._grow(max(map(len, block)), len(block))
+        size = len(self._last_norms)
+        rows = np.stack([n if len(n) == size else _padded(n, size) for n in block]).astype(np.float64)
+        self._missing += (rows == NO_GRADIENT).sum(0)
+        self._zero += (rows == 0.0).sum(0)
+        if not math.isfinite(float(rows.sum())):
+            bad = ~np.isfinite(rows)
+            fresh = bad.any(0) & (self._first_bad == 0)
+            self._first_bad[fresh] = np.array(steps)[bad.argmax(0)[fresh]]
+        for row in rows if np.isnan(self._first_norms).any() else ():
+            new = (row != NO_GRADIENT) & np.isnan(self._first_norms)
+            self._first_norms[new] = row[new]
+        self._last_norms = rows[-1]
+        self._peak_norms = np.fmax(self._peak_norms, np.fmax.reduce(rows, axis=0))
+
+    def _grow(self, size: int, waiting: int) -> None:
+        extra = size - len(self._last_norms)
         if extra > 0:
-            self.first_norms = np.pad(self.first_norms, (0, extra), constant_values=np.nan)
-            self.last_norms = np.pad(self.last_norms, (0, extra), constant_values=NO_GRADIENT)
-            self.peak_norms = np.pad(self.peak_norms, (0, extra), constant_values=NO_GRADIENT)
-            self.missing = np.pad(self.missing, (0, extra), constant_values=self.measured - 1)
-            self.zero = np.pad(self.zero, (0, extra))
-            self.first_bad = np.pad(self.first_bad, (0, extra))
+            self._first_norms = np.pad(self._first_norms, (0, extra), constant_values=np.nan)
+            self._last_norms = np.pad(self._last_norms, (0, extra), constant_values=NO_GRADIENT)
+            self._peak_norms = np.pad(self._peak_norms, (0, extra), constant_values=NO_GRADIENT)
+            self._missing = np.pad(self._missing, (0, extra), constant_values=self.measured - waiting)
+            self._zero = np.pad(self._zero, (0, extra))
+            self._first_bad = np.pad(self._first_bad, (0, extra))
+
+
+def _padded(norms: Vector, size: int) -> Vector:
+    """A vector from before the table grew."""
+    return np.pad(norms, (0, size - len(norms)), constant_values=NO_GRADIENT)
 
 
 class History:

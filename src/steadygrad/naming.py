@@ -83,7 +83,9 @@ def parameter_role(module: nn.Module | None, leaf: str, tensor: Tensor) -> str:
 class Registry:
     """Gives every parameter and module site an index and a name, once, without keeping models alive."""
 
-    def __init__(self, on_parameters: Callable[[list[ParameterInfo]], None], on_sites: Callable[[list[SiteInfo]], None]):
+    def __init__(
+        self, on_parameters: Callable[[list[ParameterInfo]], None], on_sites: Callable[[list[SiteInfo]], None]
+    ):
         self.parameters: list[ParameterInfo] = []
         self.sites: list[SiteInfo] = []
         #: Whether functional activations are looked for: switched off once a model is seen to use none.

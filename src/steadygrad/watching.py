@@ -36,7 +36,9 @@ class Watch:
             InputError: ``loss`` is not a scalar.
         """
         if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise InputError(f"step() takes the scalar loss, not a tensor of shape {tuple(loss.shape)}; reduce it first")
+            raise InputError(
+                f"step() takes the scalar loss, not a tensor of shape {tuple(loss.shape)}; reduce it first"
+            )
         self._calls += 1
         if self._calls == 3 and self.history.steps == 0:
             say("step() was called three times, but this thread has run no optimizer step and no backward")

@@ -36,7 +36,9 @@ class Clips:
         self._calls: list[_Call] = []
         self._open: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
-    def total_norm(self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
+    def total_norm(
+        self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
+    ) -> Tensor | None:
         """The total norm as torch computes it, kept so that the step need not compute it again. None: not ours to do."""
         if float(norm_type) != 2.0 or error or foreach is False or not gradients:
             return None
@@ -71,7 +73,9 @@ class Clips:
         if seen.isdisjoint(ids):  # one call per parameter group: the joint norm, and the strongest scaling
             self.summary = Clip("norm", max_norm, math.hypot(earlier.norm, norm), min(earlier.coefficient, coefficient))
         elif earlier.kind == "norm":  # the same gradients once more: both scalings
-            self.summary = Clip("norm", min(earlier.threshold, max_norm), earlier.norm, earlier.coefficient * coefficient)
+            self.summary = Clip(
+                "norm", min(earlier.threshold, max_norm), earlier.norm, earlier.coefficient * coefficient
+            )
 
     def clamped(self, gradients: Sequence[Tensor], limit: float) -> None:
         """A clip by value is about to clamp these."""
@@ -86,9 +90,7 @@ class Clips:
         if self.summary is None and math.isfinite(raw) and 0 < total < 0.99 * raw:
             self.summary = Clip("by hand", total, raw, total / raw)
 
-    def undone(
-        self, gradients: Sequence[Tensor], *, rescaled: bool
-    ) -> tuple[Tensor, float | NDArray[np.float64]]:
+    def undone(self, gradients: Sequence[Tensor], *, rescaled: bool) -> tuple[Tensor, float | NDArray[np.float64]]:
         """Norms of the gradients before any clip, and the factor (for each, where they differ) that undoes the clips.
 
         Args:
@@ -106,9 +108,7 @@ class Clips:
             return norms / factor, 1.0 / factor
         return self._one_by_one(ids, norms, rescaled)
 
-    def _one_by_one(
-        self, ids: tuple[int, ...], norms: Tensor, rescaled: bool
-    ) -> tuple[Tensor, NDArray[np.float64]]:
+    def _one_by_one(self, ids: tuple[int, ...], norms: Tensor, rescaled: bool) -> tuple[Tensor, NDArray[np.float64]]:
         known: dict[int, float] = {}
         factors: dict[int, float] = {}
         for call in self._calls:

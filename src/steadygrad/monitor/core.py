@@ -310,7 +310,7 @@ class Monitor:
         faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
         if faint:  # float32 takes a gradient of 1e-23 for zero
             exact = stats.safe_norms([gradients[i] for i in faint]).cpu().to(norms.dtype)
-            norms[faint] = exact * (torch.as_tensor(scale)[faint] if np.ndim(scale) else scale)
+            norms[faint] = exact * torch.as_tensor(scale).expand(len(gradients))[faint]
         if self._scaling.clipped_too_early(norms, self._pending):
             self._pending.flags.append("clip-before-unscale")
         return norms, scale

@@ -1,0 +1,67 @@
+"""Replacing attributes of torch by wrappers of them, and what wrappers ask of their arguments."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+
+@dataclass
+class Patch:
+    """An attribute replaced by a wrapper of it, and back."""
+
+    holder: Any
+    name: str
+    original: Any
+    wrapper: Any
+
+    def put(self) -> None:
+        """Replace it."""
+        setattr(self.holder, self.name, self.wrapper)
+
+    def undo(self) -> None:
+        """Put the original back."""
+        setattr(self.holder, self.name, self.original)
+
+
+def wrap(original: Any, make: Callable[[Any], Any]) -> Any:
+    """A wrapper that goes by the original's name: it pickles and shows as that."""
+    wrapper = make(original)
+    for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__wrapped__"):
+        with contextlib.suppress(AttributeError, TypeError):
+            setattr(wrapper, attribute, original if attribute == "__wrapped__" else getattr(original, attribute))
+    return wrapper
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The tensors of an argument that may be one, or several, or something else altogether (a gradient edge)."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for t in value if isinstance(t, Tensor)] if isinstance(value, list | tuple) else []
+
+
+def real(roots: list[Tensor]) -> bool:
+    """Whether these are losses with a value: not on the meta device, not inside a functional transform."""
+    fake = any(t.is_meta or type(t).__name__ == "FakeTensor" for t in roots)
+    return bool(roots) and not fake and not in_transform()
+
+
+def in_transform() -> bool:
+    """Whether torch is tracing, or differentiating or vectorising a function: its tensors are no tensors."""
+    if torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled():
+        return True
+    return torch._C._get_tracing_state() is not None
+
+
+def given_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether ``step`` was given a closure. The hook's args include the optimizer itself."""
+    if len(args) < 2 and not kwargs:
+        return False
+    candidates = [a for a in args if not isinstance(a, Optimizer)] + [kwargs.get("closure")]
+    return any(callable(c) for c in candidates)
