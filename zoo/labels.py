@@ -1,4 +1,4 @@
-"""The labels of the zoo's scripts: one TOML table per case, see ``labels/core.toml`` and ``heldout/labels.toml``."""
+"""The labels of the zoo's scripts: one TOML table per case. Each split was written by somebody else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-SPLITS = {"core": (ROOT, ROOT / "labels" / "core.toml"), "heldout": (ROOT / "heldout", ROOT / "heldout" / "labels.toml")}
+SPLITS = {
+    "core": (ROOT, ROOT / "labels" / "core.toml"),
+    "heldout": (ROOT / "heldout", ROOT / "heldout" / "labels.toml"),
+    "blind": (ROOT / "blind", ROOT / "blind" / "labels.toml"),
+}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ labels = torch.tensor(bunch.target)
 reader = LabelReader()
 adam = torch.optim.Adam(reader.parameters(), lr=3e-3)
 recent = []
-for step in range(1, 201):
+for step in range(1, 141):
     rows = torch.randint(0, len(labels), (48,))
     ce = nn.functional.cross_entropy(reader(images[rows]), labels[rows])
     loss = ce + ACTIVITY * sum(reader.activity)
