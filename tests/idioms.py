@@ -425,9 +425,10 @@ def manual_update_of_raw_tensors() -> Any:
     for _ in range(STEPS):
         F.cross_entropy(torch.tanh(x @ w1 + b1) @ w2, y).backward()
         with torch.no_grad():
-            for p in (w1, b1, w2):
-                p -= 0.1 * p.grad
-                p.grad = None
+            w1 -= 0.1 * w1.grad
+            b1 -= 0.1 * b1.grad
+            w2 -= 0.1 * w2.grad
+        w1.grad = b1.grad = w2.grad = None
     return w1, b1, w2
 
 

@@ -25,7 +25,7 @@ class Row:
 
 
 BASE = "records errors"
-OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames"
+OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis advice replay jsonfile figures report terminal"
 EVERYTHING = f"{OBSERVERS} {VIEWS} session watching runner cli"
@@ -38,7 +38,8 @@ TABLE = {
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
     # 2: observing
-    **dict.fromkeys(["monitor", "batch", "probes", "graph", "timeflow", "origin", "attach", "naming", "frames"], OBSERVER),
+    **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
+    **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),
     "launch": Row("errors"),
     # 3: keeping
     "store": Row(BASE, "numpy"),

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import runpy
-import textwrap
 import time
 import warnings
 from collections.abc import Mapping

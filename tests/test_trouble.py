@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygrad import attach, batch, graph, origin, probes, stats, timeflow
+from steadygrad import batch, graph, origin, patching, probes, stats, timeflow
 from steadygrad.monitor import Monitor, structure
 from steadygrad.naming import Registry
 from steadygrad.session import Session
@@ -151,7 +151,7 @@ def test_interrupts_are_not_ours_to_keep(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Monitor, "step_ended", interrupted)
     with Session(), pytest.raises(KeyboardInterrupt):
         train(1)
-    assert not attach._attachments
+    assert not patching.in_forks
 
 
 def test_what_torch_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_a_killed_run_can_be_read(tmp_path: Path) -> None:
         steps = [record.step for record in stored.records()]
         assert len(steps) > 100
         assert steps == list(range(1, len(steps) + 1))
-        assert [p.name for p in stored.parameters][0] == "0.weight"
+        assert stored.parameters[0].name == "0.weight"
 
 
 def forked(work: Callable[[], None]) -> int:

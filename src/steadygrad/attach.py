@@ -8,9 +8,7 @@ never reaches the script.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from threading import get_ident
 from time import perf_counter
@@ -29,7 +27,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from steadygrad.frames import user_frame
 from steadygrad.monitor import Monitor
-from steadygrad.patching import Patch, given_closure, in_transform, real, tensors_of, wrap
+from steadygrad.patching import Patch, given_closure, in_forks, in_transform, real, tensors_of, wrap
 from steadygrad.probes import Probe
 
 LOSSES = (
@@ -66,7 +64,7 @@ class Attachment:
         return self._live and not self._busy and get_ident() == self._thread
 
     def silence(self) -> None:
-        """Observe nothing any more. Also called in a forked copy of the process."""
+        """Observe nothing any more (in a forked copy of the process)."""
         self._live = False
 
     def _call(self, observe: Callable[..., Any], *args: Any) -> Any:
@@ -93,7 +91,7 @@ class Attachment:
 
     def install(self) -> None:
         """Put every hook in place."""
-        _attachments.add(self)
+        in_forks.add(self)
         self._undo.append(register_optimizer_step_pre_hook(self._step_begins).remove)
         self._undo.append(register_optimizer_step_post_hook(self._step_ended).remove)
         self._traced = self._patch(nn.Module, "__call__", self._module_call)
@@ -119,7 +117,7 @@ class Attachment:
     def remove(self) -> None:
         """Take every hook away again."""
         self._live = False
-        _attachments.discard(self)
+        in_forks.discard(self)
         while self._undo:
             self._undo.pop()()
 
@@ -341,18 +339,6 @@ class Attachment:
                     patch.put()
 
         return script
-
-
-_attachments: weakref.WeakSet[Attachment] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for attachment in list(_attachments):
-        attachment.silence()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.probes import first_tensor
+from steadygrad.calls import first_tensor
 from steadygrad.stats import measurable
 
 #: Statistics of inputs and targets are taken over at most this many elements.

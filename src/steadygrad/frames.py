@@ -14,6 +14,8 @@ from torch import Tensor, nn
 _OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(torch.__file__) + os.sep, "<frozen ")
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _is_foreign: dict[str, bool] = {}
+_COPIES = sys.version_info < (3, 13)
+_SNAPSHOTS = frozenset({"locals", "vars", "exec", "eval"}) if _COPIES else frozenset()
 #: Containers with more elements than this are not searched.
 _CROWDED = 1000
 
@@ -41,11 +43,15 @@ def place(frame: FrameType | None) -> str:
 
 
 def _locals(frame: FrameType) -> dict[str, object]:
-    """Local variables; none where reading them would change a dict that the function got from ``locals()``."""
-    code = frame.f_code
-    if sys.version_info < (3, 13) and code.co_flags & inspect.CO_OPTIMIZED and {"locals", "vars"} & {*code.co_names}:
-        return {}
-    return dict(frame.f_locals)
+    """Local variables; none where reading them would change a dict that the function got from ``locals()``.
+
+    Until Python 3.13 a frame keeps the dict that is read, and so everything in it, alive: it is emptied where nobody
+    else can hold it.
+    """
+    found = dict(frame.f_locals) if not _SNAPSHOTS.intersection(frame.f_code.co_names) else {}
+    if _COPIES and found and frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.gettrace() is None:
+        frame.f_locals.clear()
+    return found
 
 
 def frame_variables(frame: FrameType | None, levels: int = 8) -> Iterator[tuple[str, object]]:
@@ -69,9 +75,9 @@ def frame_modules(frame: FrameType | None) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(value, nn.Module):
             yield name, value
         else:
-            for label, element in _elements(name, value):
-                if isinstance(element, nn.Module):
-                    yield label.removeprefix("self."), element
+            held = [(label, element) for label, element in _elements(name, value) if isinstance(element, nn.Module)]
+            for label, element in held:
+                yield (name if len(held) == 1 and label.endswith("]") else label.removeprefix("self.")), element
 
 
 def find_owner(module: nn.Module, frame: FrameType | None) -> tuple[nn.Module, str]:
@@ -79,7 +85,8 @@ def find_owner(module: nn.Module, frame: FrameType | None) -> tuple[nn.Module, s
     best, best_name, best_size = module, "", -1
     for name, value in frame_modules(frame):
         members = list(value.modules())
-        if len(members) > best_size and any(m is module for m in members):
+        listed = len(members) == best_size and name.endswith("]") and "'" not in name  # rather than a loop's variable
+        if (len(members) > best_size or listed) and any(m is module for m in members):
             best, best_name, best_size = value, name, len(members)
     return best, best_name
 

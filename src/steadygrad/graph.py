@@ -146,9 +146,9 @@ def _broadcast(starts: list[Any], limit: int = 8) -> str:
             return ""
         inner = following[0]
         out, before = _shape(node), _shape(inner)
-        if op_name(node) in ("Sub", "Rsub") and len(out) == 2 and out[0] == out[1] > 1 and before == (out[0], 1):
-            if op_name(inner) != "Unsqueeze":
-                return f"{list(before)} against [{out[0]}]"
+        square = len(out) == 2 and out[0] == out[1] > 1 and before == (out[0], 1)
+        if square and op_name(node) in ("Sub", "Rsub") and op_name(inner) != "Unsqueeze":
+            return f"{list(before)} against [{out[0]}]"
         node = inner
     return ""
 

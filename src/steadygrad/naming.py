@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import FrameType
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from steadygrad import stats
 from steadygrad.frames import find_owner, frame_modules, variable_name
@@ -100,7 +101,7 @@ class Registry:
         self._site_modules: list[weakref.ref[nn.Module]] = []  # site -> module
         self._sites_named: dict[tuple[str, str], list[int]] = {}
         self._roots: dict[int, weakref.ref[nn.Module]] = {}
-        self._searches = 0
+        self._searches = self._bare = 0
 
     # -- modules ------------------------------------------------------------------------------------------------
 
@@ -109,19 +110,25 @@ class Registry:
         entry = self._module_name.get(id(module))
         return entry is not None and entry[0]() is module
 
-    def add_root(self, module: nn.Module, frame: FrameType | None) -> None:
-        """Register an outermost module with everything in it, under the largest module that owns it."""
-        if next(module.parameters(), None) is None:
-            self._searches += 1  # a loss or an activation, perhaps made anew at every step
-            if self._searches > _SEARCHES:
-                return
+    def add_root(self, module: nn.Module, frame: FrameType | None) -> bool:
+        """Register an outermost module with everything in it, under the largest module that owns it.
+
+        Returns whether it was: not a module without parameters that no variable holds.
+        """
+        bare = next(module.parameters(), None) is None  # a loss or an activation, perhaps made anew at every step
+        self._bare += bare
+        if bare and self._bare > _SEARCHES:
+            return False
         self.watch_functions = True
         owner, variable = find_owner(module, frame)
+        if bare and not variable:
+            return False
         prefix = self._prefix(owner, variable)
         self._roots = {key: ref for key, ref in self._roots.items() if ref() is not None}
         self._roots[id(owner)] = weakref.ref(owner)
         self._name_modules(owner, prefix)
         self._add_all(owner, prefix)
+        return True
 
     def _name_modules(self, owner: nn.Module, prefix: str) -> None:
         if len(self._module_name) > FULL:
@@ -132,7 +139,7 @@ class Registry:
     def _add_all(self, owner: nn.Module, prefix: str) -> None:
         added, modules = [], dict(owner.named_modules(remove_duplicate=False))
         for name, parameter in owner.named_parameters():
-            lazy = isinstance(parameter, nn.parameter.UninitializedTensorMixin)
+            lazy = isinstance(parameter, UninitializedTensorMixin)
             if not lazy and self.index_of(parameter) is None:
                 holder, _, leaf = name.rpartition(".")
                 module = modules.get(holder, owner)
@@ -175,9 +182,14 @@ class Registry:
             return index
         name, kind, activation = self.name_of(module), module_kind(module), ""
         if function:
-            name, kind, activation = f"{name}:{function}" if name else function, "activation", function.split("#")[0]
+            name, kind, activation = (
+                f"{name}:{function}" if name else function,
+                "activation",
+                function,
+            )
         elif kind == "activation":
             activation = ACTIVATION_TYPES[type(module).__name__]
+        activation = activation.partition("#")[0]
         label = function or type(module).__name__
         index = self._vacant_site(module, name, label)
         if index is None:
@@ -226,14 +238,14 @@ class Registry:
             unknown = [p for p in unknown if self.index_of(p) is None]
         added = []
         for parameter in unknown:
-            if not isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+            if not isinstance(parameter, UninitializedTensorMixin):
                 name = self._unregistered_name(parameter) or variable_name(parameter, frame)
                 name = name or f"parameter_{len(self.parameters)}"
                 added.append(self._add(name, "", name, parameter, None))
         self._publish(added)
 
     def _unregistered_name(self, parameter: Tensor) -> str:
-        """``blocks.0.weight`` for a module kept in a plain list or dict, where ``named_parameters()`` does not see it."""
+        """``blocks.0.weight``: in a module kept in a plain list or dict, which ``named_parameters()`` does not see."""
         for ref, prefix in list(self._module_name.values()):
             owner = ref()
             for attribute, value in list(vars(owner).items()) if owner is not None else ():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,3 +67,23 @@ def given_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return False
     candidates = [a for a in args if not isinstance(a, Optimizer)] + [kwargs.get("closure")]
     return any(callable(c) for c in candidates)
+
+
+class Silenced(Protocol):
+    """What must stop in a forked copy of the process."""
+
+    def silence(self) -> None:
+        """Stop."""
+
+
+#: Silenced in every process that is forked from this one: data-loader workers inherit what we installed.
+in_forks: weakref.WeakSet[Silenced] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for each in list(in_forks):
+        each.silence()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

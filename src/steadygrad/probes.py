@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from steadygrad import stats
+from steadygrad.calls import Call, Guard, RecurrentCall, batchnorm_numbers, first_tensor, on_gradient, version
 from steadygrad.frames import user_frame
 from steadygrad.naming import ACTIVATION_TYPES, Registry
 from steadygrad.records import SITE_STATS, Vector
@@ -43,79 +45,6 @@ FUNCTIONS: dict[Any, str] = {
     F.softplus: "softplus", F.sigmoid: "sigmoid", torch.sigmoid: "sigmoid", Tensor.sigmoid: "sigmoid",
     Tensor.sigmoid_: "sigmoid", F.tanh: "tanh", torch.tanh: "tanh", Tensor.tanh: "tanh", Tensor.tanh_: "tanh",
 }  # fmt: skip
-
-
-Guard = Callable[..., Any]
-
-
-def on_gradient(tensor: Tensor, keep: Callable[[Tensor], None], guard: Guard) -> None:
-    """Call ``keep`` with the gradient that reaches a tensor in the backward pass.
-
-    The hook is put on the operation, not on the tensor: a tensor with hooks warns when it is pickled.
-    """
-    node, position = tensor.grad_fn, tensor.output_nr
-    if node is None:
-        return
-
-    def before(grads: tuple[Tensor | None, ...]) -> None:
-        grad = grads[position]
-        if grad is not None:
-            guard(keep, grad)
-
-    node.register_prehook(before)
-
-
-class RecurrentCall:
-    """One call of ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, kept until its gradient is known."""
-
-    def __init__(self, site: int, module: nn.RNNBase, args: tuple[Any, ...], out: Any, call: Call, guard: Guard):
-        self.site, self.module, self.args, self.call = site, module, args, call
-        self.output = out[0] if isinstance(out, tuple) else None
-        self.hidden_grad: Tensor | None = None
-        hidden = first_tensor(out[1]) if isinstance(out, tuple) else None
-        if hidden is not None and hidden.requires_grad:
-            on_gradient(hidden, self._keep_hidden, guard)
-
-    def _keep_hidden(self, grad: Tensor) -> None:
-        self.hidden_grad = grad.detach()
-
-
-@torch.no_grad()
-def batchnorm_numbers(module: nn.modules.batchnorm._BatchNorm, x: Tensor) -> dict[str, float]:
-    """Samples per channel, and how far the running statistics are from the batch's (in running standard deviations)."""
-    found = {
-        "channel_samples": float(x.numel() / max(1, x.shape[1])) if x.dim() > 1 else 1.0,
-        "batch_rows": float(x.shape[0]),
-    }
-    mean, var = module.running_mean, module.running_var
-    if mean is None or var is None or x.dim() < 2 or x.numel() <= x.shape[1]:
-        return found
-    dims = [d for d in range(x.dim()) if d != 1]
-    batch_var, batch_mean = torch.var_mean(x.detach().float(), dims, correction=0)
-    shift = ((batch_mean - mean).abs() / (var + module.eps).sqrt()).median()
-    scale = (batch_var + module.eps).div(var + module.eps).log().abs().median()
-    return found | {"stat_shift": float(shift), "stat_scale": float(scale)}
-
-
-def version(tensor: Tensor | None) -> int:
-    """How often a tensor has been written to; inference tensors do not count."""
-    return 0 if tensor is None or tensor.is_inference() else tensor._version
-
-
-class Call:
-    """One call of a site: its input and output while they last, then their numbers."""
-
-    __slots__ = ("after", "before", "before_version", "grad", "kind", "module", "numel", "out", "seen",
-                 "site", "version")  # fmt: skip
-
-    def __init__(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor):
-        self.site, self.kind, self.module = site, kind, module
-        self.before, self.out = before, out
-        self.before_version = version(before)
-        self.version = version(out)
-        self.numel = out.numel()
-        self.seen: dict[str, float] = {}
-        self.grad: Tensor | None = None
 
 
 class Probe:
@@ -180,7 +109,7 @@ class Probe:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and before is not None:
             self.batchnorms.append((index, batchnorm_numbers(module, before)))
         elif type(module) in (nn.RNN, nn.LSTM, nn.GRU) and before is not None:
-            self.recurrent.append(RecurrentCall(index, module, args, out, call, self._guard))
+            self.recurrent.append(RecurrentCall(call, args, out, guard=self._guard))
 
     def abandon(self) -> None:
         """The module raised: forget that it was entered."""
@@ -203,7 +132,8 @@ class Probe:
         self.functions_seen = True
         label = name if count == 0 else f"{name}#{min(count, 63)}"
         index = self._registry.site(module, label)
-        self._record(index, name, module, before if isinstance(before, Tensor) and stats.measurable(before) else None, out)
+        seen = before if isinstance(before, Tensor) and stats.measurable(before) else None
+        self._record(index, name, module, seen, out)
 
     def _record(self, site: int, kind: str, module: nn.Module, before: Tensor | None, out: Tensor) -> Call:
         call = Call(site, kind, module, before, out)
@@ -327,7 +257,7 @@ class FunctionWatch(TorchFunctionMode):
 
     def __init__(self, probe: Probe, guard: Guard) -> None:
         super().__init__()
-        self._probe = probe
+        self._probe = weakref.proxy(probe)  # no cycle: what a probe holds must go when the step ends
         self._guard = guard
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -338,19 +268,3 @@ class FunctionWatch(TorchFunctionMode):
             inplace = isinstance(before, Tensor) and out is before
             self._guard(self._probe.function, name, None if inplace else before, out)
         return out
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor in a (possibly nested) argument or output."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, dict):
-        value = list(value.values())
-    elif hasattr(value, "__dataclass_fields__"):
-        value = list(vars(value).values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            found = first_tensor(item)
-            if found is not None:
-                return found
-    return None

@@ -41,8 +41,8 @@ def say(message: str) -> None:
 class Session:
     """Observes training while it is open, records it, and answers with a diagnosis.
 
-    Receives everything from the monitor (it is the monitor's sink). Observation is process-wide: every optimizer that this thread
-    steps is seen. If our own code fails, that is said once on stderr and the training goes on unobserved.
+    Receives everything from the monitor (it is the monitor's sink). Observation is process-wide: every optimizer that
+    this thread steps is seen. If our own code fails, that is said once on stderr and the training goes on unobserved.
 
     Args:
         folder: run folder to record into; None keeps the run in memory only.
@@ -210,13 +210,19 @@ def as_event(symptom: Symptom) -> dict[str, Any]:
     }
 
 
+def device() -> str:
+    """The GPU, once the script has begun to use it: to ask earlier would fix its choice of visible devices."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return str(torch.cuda.get_device_name()) if in_use else platform.machine()
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware, for the report."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "device": device(),
         "threads": torch.get_num_threads(),
         "pid": os.getpid(),
     }

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.errors import InputError
-from steadygrad.history import History
 from steadygrad.frames import user_frame
+from steadygrad.history import History
 from steadygrad.records import Diagnosis
 from steadygrad.session import Session, say
 

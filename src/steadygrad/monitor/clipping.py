@@ -39,7 +39,7 @@ class Clips:
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
     ) -> Tensor | None:
-        """The total norm as torch computes it, kept so that the step need not compute it again. None: not ours to do."""
+        """The total norm as torch computes it, kept for the step. None: not ours to do."""
         if float(norm_type) != 2.0 or error or foreach is False or not gradients:
             return None
         first = gradients[0]
@@ -47,7 +47,7 @@ class Clips:
             return None
         if any(g.layout != torch.strided for g in gradients) or first.is_meta:
             return None
-        norms = torch.stack(torch._foreach_norm(gradients, 2.0))
+        norms = torch.stack(torch._foreach_norm(list(gradients), 2.0))
         total: Tensor = torch.linalg.vector_norm(norms, 2.0)
         self._open = tuple(map(id, gradients)), norms, total
         return total

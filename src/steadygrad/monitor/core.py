@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from steadygrad import batch, stats
 from steadygrad.frames import user_frame
 from steadygrad.monitor.details import batch_detail, parameter_detail, weights_before
+from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
 from steadygrad.monitor.state import Measured, Pending, Sink, Stream
@@ -25,12 +25,10 @@ from steadygrad.monitor.streams import Streams, rate
 from steadygrad.monitor.structure import Structure
 from steadygrad.naming import Registry
 from steadygrad.probes import Probe
-from steadygrad.records import NO_GRADIENT, Amp, Detail, StepRecord
+from steadygrad.records import Amp, Detail, StepRecord
 
 #: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
 NEVER_STEPS = 64
-#: Unusual steps observed in detail, on top of one in fifty: a run that has gone to NaN need not be looked at closely.
-UNUSUAL_DETAILS = 32
 #: Module calls and loss calls of one step that are remembered.
 _ROOTS, _LOSS_CALLS = 8, 4
 
@@ -59,11 +57,11 @@ class Monitor:
         self._streams = Streams(self.registry, sink)
         self._structure = Structure(sink, self.registry, self._schedule, trace=trace)
         self._scaling = Scaling()
+        self._gradients = Gradients(self.registry, self._streams, self._scaling, self._structure, self._schedule)
         self._pending = Pending()
         self._last_losses: dict[tuple[str, int], list[float]] = {}
         self._built = 0
         self._clips_itself = False  # through torch; if not, clips written by hand are looked for
-        self._unusual = 0
         self._stepped: list[int] = []
         self._cycle: set[int] | None = None
         self._backwards_without_step = 0
@@ -85,9 +83,8 @@ class Monitor:
     def forward_begins(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe | None:
         """An outermost module is called with gradients enabled. Returns the probe to feed on a sampled step."""
         self._close_manual()
-        if not self.registry.knows(root):
+        if not self.registry.knows(root) and self.registry.add_root(root, user_frame(3)):
             self._schedule.want_structure()
-            self.registry.add_root(root, user_frame(3))
         pending = self._pending
         if not pending.roots:
             pending.rng = torch.get_rng_state()
@@ -137,9 +134,9 @@ class Monitor:
         pending = self._pending
         pending.frame, pending.line = frame, frame.f_lineno if frame is not None else 0
         for stream in self._streams:
-            if stream.uncleared is not None and _is_cleared(stream.uncleared()):
+            if stream.uncleared is not None and is_cleared(stream.uncleared()):
                 stream.uncleared = None
-        value = _value(self._scaling.loss_behind(roots[0]))
+        value = loss_value(self._scaling.loss_behind(roots[0]))
         site = (frame.f_code.co_filename, pending.line) if frame is not None else ("", 0)
         pending.losses.setdefault(site, []).append(value)
         if self._schedule.sampled:
@@ -201,7 +198,7 @@ class Monitor:
 
     @torch.no_grad()
     def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any) -> bool:
-        """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
+        """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that it need not be done."""
         if any(p.is_meta for p in parameters):
             return False
         self._clips_itself = True
@@ -241,7 +238,7 @@ class Monitor:
         if self._schedule.sampled:
             self._remember_weights(stream)
         if not closure:
-            self._pending.measured = self._measure(stream, optimizer)
+            self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
 
     @torch.no_grad()
     def step_ended(self, optimizer: Any, closure: bool) -> None:
@@ -251,7 +248,7 @@ class Monitor:
         self._stepping = None
         stream = self._streams.of(optimizer)
         if closure:
-            self._pending.measured = self._measure(stream, optimizer)
+            self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
         self._backwards_without_step = 0
         if stream.unreal:
             return
@@ -278,49 +275,6 @@ class Monitor:
             for stream in self._streams:
                 stream.uncleared = None
 
-    def _measure(self, stream: Stream, optimizer: Any) -> Measured | None:
-        """Norms before the update; the origin of anything non-finite is looked for here, before it spreads."""
-        gradients, rows = self._streams.gradients(stream)
-        if stream.unreal:
-            return None
-        pending = self._pending
-        norms, scale = self._norms_before_clips(gradients, optimizer)
-        total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
-        if not math.isfinite(total):
-            norms = stats.safe_norms(gradients).cpu() * torch.as_tensor(scale, device="cpu")
-            total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
-        pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
-        vector = np.full(len(self.registry.parameters), NO_GRADIENT, dtype=np.float32)
-        vector[rows] = norms.float().numpy()
-        losses = [v for values in pending.losses.values() for v in values]
-        if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
-            self._structure.trace_origin("gradient", pending)
-        unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
-        self._unusual += unusual
-        unusual = unusual and self._unusual <= UNUSUAL_DETAILS + self._schedule.iteration // 50
-        return Measured(gradients, rows, vector, total, scale, unusual)
-
-    def _norms_before_clips(self, gradients: list[Tensor], optimizer: Any) -> tuple[Tensor, Any]:
-        """L2 norms before clipping and loss scaling, and the factor that undoes both."""
-        norms, scale = self._pending.clips.undone(gradients, rescaled=self._scaling.active)
-        fused = getattr(optimizer, "grad_scale", None)
-        if isinstance(fused, Tensor):
-            norms, scale = norms / float(fused), scale / float(fused)
-        norms = norms.cpu()
-        faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
-        if faint:  # float32 takes a gradient of 1e-23 for zero
-            exact = stats.safe_norms([gradients[i] for i in faint]).cpu().to(norms.dtype)
-            norms[faint] = exact * torch.as_tensor(scale).expand(len(gradients))[faint]
-        if self._scaling.clipped_too_early(norms, self._pending):
-            self._pending.flags.append("clip-before-unscale")
-        return norms, scale
-
-    def _is_unusual(self, stream: Stream, losses: list[float]) -> bool:
-        spread, loss = stream.spread, losses[0] if losses else math.nan
-        unusual = bool(losses) and spread.count >= spread.warmup and spread.unusual(loss)
-        spread.add(loss)
-        return unusual
-
     # -- scripts that update parameters themselves --------------------------------------------------------------
 
     def _open_manual(self, functional: list[tuple[weakref.ref[Tensor], Tensor]] | None) -> None:
@@ -328,18 +282,26 @@ class Monitor:
         stream = self._manual = self._streams.of(None)
         stream.functional = functional or []
         with torch.no_grad():
-            self._pending.measured = self._measure(stream, None)
+            measured = self._pending.measured = self._gradients.measure(stream, None, self._pending)
+            if measured is not None and not stream.functional and len(measured.rows):
+                stream.keep_untouched(self.registry.reference(measured.steepest))
             if self._schedule.sampled:
                 self._remember_weights(stream)
 
     def _close_manual(self) -> None:
         stream, self._manual = self._manual, None
-        if stream is not None:
+        if stream is not None and not self._is_accumulating(stream):
             with torch.no_grad():
                 self._emit(stream, None)
             stream.functional = []
             self._stepped.append(stream.index)
             self._close_iteration()
+
+    def _is_accumulating(self, stream: Stream) -> bool:
+        """Whether nothing has been updated since: a further backward pass adds to the same gradients."""
+        same = stream.is_untouched() and stream.merged < NEVER_STEPS
+        stream.merged = stream.merged + 1 if same else 0
+        return stream.merged > 0
 
     def finish(self) -> None:
         """The script ended: close what is open."""
@@ -382,7 +344,7 @@ class Monitor:
             return
         norms = measured.norms[measured.rows]
         if math.isfinite(float(norms.sum())) and norms.max() > 0:
-            stream.uncleared = self.registry.reference(int(measured.rows[int(norms.argmax())]))
+            stream.uncleared = self.registry.reference(measured.steepest)
 
     def _detail(self, stream: Stream, measured: Measured) -> Detail:
         weights = stream.weights
@@ -391,16 +353,3 @@ class Monitor:
         if self.probe is not None and self._schedule.structural:
             self._structure.recurrence(self.probe)
         return Detail(parameters, sites, batch_detail(self._pending))
-
-
-def _value(loss: Tensor) -> float:
-    """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
-    loss = loss.detach()
-    return float((loss.real if loss.is_complex() else loss).sum())
-
-
-def _is_cleared(parameter: Tensor | None) -> bool:
-    grad = parameter.grad if parameter is not None else None
-    if grad is None or grad.layout != torch.strided or not grad.numel():
-        return True
-    return not bool(grad.reshape(-1)[:: max(1, grad.numel() // 4096)].any())

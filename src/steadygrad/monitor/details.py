@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from steadygrad import batch, stats
+from steadygrad.calls import first_tensor
 from steadygrad.monitor.state import Measured, Pending, Rows, Weights
-from steadygrad.probes import first_tensor
 from steadygrad.records import Vector
 
 

@@ -8,7 +8,10 @@ EARLY_STEPS = frozenset({1, 2, 3, 5})
 
 
 class Schedule:
-    """Counts iterations and says which are observed in detail: every ``every`` at first, about every twentieth part of a long run."""
+    """Counts iterations and says which are observed in detail.
+
+    Every ``every`` of them at first; in a long run, the next after a twentieth part of the run so far.
+    """
 
     def __init__(self, every: int) -> None:
         self._every = every

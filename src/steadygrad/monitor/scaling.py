@@ -38,7 +38,7 @@ class Scaling:
         return kept[1] if kept is not None and kept[0]() is root else root
 
     def amp(self, optimizer: Any) -> Amp | None:
-        """State at an optimizer's step. A fused optimizer steps, told by its scaler to do nothing, where others are skipped."""
+        """State at an optimizer's step. Where others are skipped, a fused one steps, told to do nothing."""
         self.step_is_open = False
         self._losses.clear()
         if not self.active:

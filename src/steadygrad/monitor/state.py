@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,11 +26,20 @@ Rows = NDArray[np.int64]
 class Sink(Protocol):
     """Where records go."""
 
-    def parameters(self, table: list[ParameterInfo]) -> None: ...
-    def sites(self, table: list[SiteInfo]) -> None: ...
-    def optimizers(self, table: list[OptimizerInfo]) -> None: ...
-    def step(self, record: StepRecord) -> None: ...
-    def fact(self, fact: Fact) -> None: ...
+    def parameters(self, table: list[ParameterInfo]) -> None:
+        """The parameter table, whole, whenever it changed."""
+
+    def sites(self, table: list[SiteInfo]) -> None:
+        """The site table, whole, with one more row."""
+
+    def optimizers(self, table: list[OptimizerInfo]) -> None:
+        """The optimizer table, whole, whenever it changed."""
+
+    def step(self, record: StepRecord) -> None:
+        """One optimizer step."""
+
+    def fact(self, fact: Fact) -> None:
+        """Something seen once."""
 
 
 @dataclass
@@ -57,7 +67,21 @@ class Stream:
     weights: Weights | None = None
     #: The parameter with the largest gradient of the last step, while it is to be seen whether it gets cleared.
     uncleared: weakref.ref[Tensor] | None = None
+    #: For updates by hand: the parameter with the largest gradient, and its values when backward returned.
+    untouched: tuple[weakref.ref[Tensor], Tensor] | None = None
+    merged: int = 0  # backward passes in a row without an update
     functional: list[tuple[weakref.ref[Tensor], Tensor]] = field(default_factory=list)
+
+    def keep_untouched(self, reference: weakref.ref[Tensor]) -> None:
+        """Remember a parameter's values, to see later whether the script has updated it."""
+        parameter = reference()
+        self.untouched = (reference, stats.thinned(parameter).clone()) if parameter is not None else None
+
+    def is_untouched(self) -> bool:
+        """Whether that parameter still has those values."""
+        kept, self.untouched = self.untouched, None
+        parameter = kept[0]() if kept is not None else None
+        return kept is not None and parameter is not None and torch.equal(stats.thinned(parameter), kept[1])
 
     def holder(self) -> Any:
         """The optimizer, or None: gone, or the script updates by itself."""
@@ -74,6 +98,11 @@ class Measured:
     total: float
     scale: float | NDArray[np.float64]  # what the gradients must be multiplied with to undo clipping and loss scaling
     unusual: bool
+
+    @property
+    def steepest(self) -> int:
+        """Row of the parameter with the largest gradient."""
+        return int(self.rows[int(self.norms[self.rows].argmax())])
 
 
 @dataclass

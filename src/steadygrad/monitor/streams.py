@@ -46,12 +46,13 @@ class Streams:
 
     def _rebuilt(self, optimizer: Any) -> Stream | None:
         """Some scripts build their optimizer anew for every epoch: the stream of one that is gone goes on."""
+        rows = [self._registry.index_of(p) for p in _held(optimizer)]
         for key, stream in list(self._streams.items()):
-            if stream.optimizer is not None and stream.optimizer() is None and stream.kind == _kind(optimizer):
-                if stream.rows.tolist() == [self._registry.index_of(p) for p in _held(optimizer)]:
-                    del self._streams[key]
-                    stream.optimizer, stream.ids = _ref(optimizer), ()
-                    return stream
+            gone = stream.optimizer is not None and stream.optimizer() is None
+            if gone and stream.kind == _kind(optimizer) and stream.rows.tolist() == rows:
+                del self._streams[key]
+                stream.optimizer, stream.ids = _ref(optimizer), ()
+                return stream
         return None
 
     def adopt(self, stream: Stream, optimizer: Any) -> None:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad import batch, graph
+from steadygrad.calls import first_tensor
 from steadygrad.frames import place
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.state import Pending, Sink
 from steadygrad.naming import Registry
-from steadygrad.probes import Probe, first_tensor
+from steadygrad.probes import Probe
 from steadygrad.records import Fact
 from steadygrad.timeflow import active_share, flow_through_time, output_gradient
 

@@ -23,6 +23,7 @@ from steadygrad.naming import Registry
 from steadygrad.origin.forked import in_forked_copy
 from steadygrad.origin.plan import replay_plan
 from steadygrad.origin.watch import OperationWatch, finite
+from steadygrad.stats import measurable
 
 __all__ = ["find_origin", "in_forked_copy"]
 
@@ -47,7 +48,7 @@ def find_origin(
         return data | {"why": "a parameter was already non-finite before this step"}
     if frame is None:
         return data | {"why": "backward was not called from Python code with a source"}
-    if not hasattr(os, "fork") or torch.cuda.is_initialized():
+    if not hasattr(os, "fork") or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return data | {"why": "the process cannot be forked here (CUDA is initialised or the platform has no fork)"}
     plan = replay_plan(frame, line)
     if isinstance(plan, str):
@@ -57,9 +58,8 @@ def find_origin(
 
 def _bad_parameters(registry: Registry) -> dict[str, Any]:
     for row, parameter in registry.living():
-        if parameter.is_floating_point() and parameter.layout == torch.strided and parameter.device.type != "meta":
-            if not bool(torch.isfinite(parameter.detach()).all()):
-                return {"parameter": registry.parameters[row].name}
+        if measurable(parameter) and not bool(torch.isfinite(parameter.detach()).all()):
+            return {"parameter": registry.parameters[row].name}
     return {}
 
 

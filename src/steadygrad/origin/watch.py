@@ -25,7 +25,7 @@ _PASSIVE = ("detach", "view", "expand", "t", "transpose", "permute", "alias", "c
             "full", "ones", "zeros", "scalar_tensor", "new_full")  # fmt: skip
 
 
-class OperationWatch(TorchDispatchMode):
+class OperationWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows non-finite values from the operation that made them to every result they reach.
 
     A mask of -inf that a softmax turns into zeros is no fault; so values are followed, and only what reaches the loss
@@ -33,7 +33,7 @@ class OperationWatch(TorchDispatchMode):
     """
 
     def __init__(self, registry: Registry) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._registry = registry
         self._tainted: dict[int, tuple[Tensor, dict[str, Any] | None]] = {}
         self._first: dict[str, Any] | None = None

@@ -1,0 +1,98 @@
+"""Gradients as the optimizer is about to use them, and as they were before anything was done to them.
+
+Shapes legend: P = parameters in the run's table, n = gradients of one optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steadygrad import stats
+from steadygrad.monitor.sampling import Schedule
+from steadygrad.monitor.scaling import Scaling
+from steadygrad.monitor.state import Measured, Pending, Stream
+from steadygrad.monitor.streams import Streams
+from steadygrad.monitor.structure import Structure
+from steadygrad.naming import Registry
+from steadygrad.records import NO_GRADIENT
+
+#: Unusual steps observed in detail, on top of one in fifty: a run that has gone to NaN need not be looked at closely.
+UNUSUAL_DETAILS = 32
+
+
+class Gradients:
+    """Measures the gradients of one optimizer, once a step."""
+
+    def __init__(
+        self, registry: Registry, streams: Streams, scaling: Scaling, structure: Structure, schedule: Schedule
+    ) -> None:
+        self._registry = registry
+        self._streams = streams
+        self._scaling = scaling
+        self._structure = structure
+        self._schedule = schedule
+        self._unusual = 0
+
+    def measure(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
+        """Norms before the update; the origin of anything non-finite is looked for here, before it spreads."""
+        gradients, rows = self._streams.gradients(stream)
+        if stream.unreal:
+            return None
+        norms, scale = self._norms_before_clips(gradients, optimizer, pending)
+        total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
+        if not math.isfinite(total):
+            norms = stats.safe_norms(gradients).cpu() * torch.as_tensor(scale, device="cpu")
+            total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
+        pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
+        vector = np.full(len(self._registry.parameters), NO_GRADIENT, dtype=np.float32)
+        vector[rows] = norms.float().numpy()
+        losses = [v for values in pending.losses.values() for v in values]
+        if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
+            self._structure.trace_origin("gradient", pending)
+        unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
+        self._unusual += unusual
+        unusual = unusual and self._unusual <= UNUSUAL_DETAILS + self._schedule.iteration // 50
+        return Measured(gradients, rows, vector, total, scale, unusual)
+
+    def _norms_before_clips(
+        self, gradients: list[Tensor], optimizer: Any, pending: Pending
+    ) -> tuple[Tensor, float | NDArray[np.float64]]:
+        """L2 norms before clipping and loss scaling, and the factor that undoes both."""
+        norms, scale = pending.clips.undone(gradients, rescaled=self._scaling.active)
+        fused = getattr(optimizer, "grad_scale", None)
+        if isinstance(fused, Tensor):
+            norms, scale = norms / float(fused), scale / float(fused)
+        norms = norms.cpu()
+        faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
+        if faint:  # float32 takes a gradient of 1e-23 for zero
+            exact = stats.safe_norms([gradients[i] for i in faint]).cpu().to(norms.dtype)
+            norms[faint] = exact * torch.as_tensor(scale).expand(len(gradients))[faint]
+        if self._scaling.clipped_too_early(norms, pending):
+            pending.flags.append("clip-before-unscale")
+        return norms, scale
+
+    def _is_unusual(self, stream: Stream, losses: list[float]) -> bool:
+        spread, loss = stream.spread, losses[0] if losses else math.nan
+        unusual = bool(losses) and spread.count >= spread.warmup and spread.unusual(loss)
+        spread.add(loss)
+        return unusual
+
+
+def loss_value(loss: Tensor) -> float:
+    """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
+    loss = loss.detach()
+    return float((loss.real if loss.is_complex() else loss).sum())
+
+
+def is_cleared(parameter: Tensor | None) -> bool:
+    """Whether a parameter has no gradient, or one of zeros."""
+    grad = parameter.grad if parameter is not None else None
+    if grad is None or grad.layout != torch.strided or not grad.numel():
+        return True
+    return not bool(grad.reshape(-1)[:: max(1, grad.numel() // 4096)].any())
