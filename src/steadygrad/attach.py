@@ -27,13 +27,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from steadygrad.frames import user_frame
 from steadygrad.monitor import Monitor
-from steadygrad.patching import Patch, given_closure, in_forks, in_transform, real, tensors_of, wrap
+from steadygrad.patching import LOSSES, Patch, given_closure, in_forks, in_transform, real, tensors_of, wrap
 from steadygrad.probes import Probe
 
-LOSSES = (
-    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
-    "smooth_l1_loss", "huber_loss", "kl_div",
-)  # fmt: skip
 _without_functions = torch._C.DisableTorchFunction
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 Guard = Callable[..., Any]
 
 
+def unguarded(observe: Callable[..., Any], *args: Any) -> Any:
+    """The guard of a monitor that nothing is attached to: just call."""
+    return observe(*args)
+
+
 def on_gradient(tensor: Tensor, keep: Callable[[Tensor], None], guard: Guard) -> None:
     """Call ``keep`` with the gradient that reaches a tensor in the backward pass.
 

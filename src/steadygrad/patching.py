@@ -13,6 +13,12 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+#: Loss functions whose inputs are looked at.
+LOSSES = (
+    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
+    "smooth_l1_loss", "huber_loss", "kl_div",
+)  # fmt: skip
+
 
 @dataclass
 class Patch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad import batch, stats
+from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
 from steadygrad.monitor.details import batch_detail, parameter_detail, weights_before
 from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
@@ -33,10 +34,6 @@ NEVER_STEPS = 64
 _ROOTS, _LOSS_CALLS = 8, 4
 
 
-def _unguarded(observe: Callable[..., Any], *args: Any) -> Any:
-    return observe(*args)
-
-
 class Monitor:
     """Receives the events of :mod:`steadygrad.attach` and emits records, tables and facts to a sink.
 
@@ -50,7 +47,7 @@ class Monitor:
         self.registry = Registry(sink.parameters, sink.sites)
         self.compiled = False
         #: Runs what autograd calls back, so that an error of ours cannot reach the script. Set by the attachment.
-        self.guard: Callable[..., Any] = _unguarded
+        self.guard: Guard = unguarded
         self.probe: Probe | None = None
         self._sink = sink
         self._schedule = Schedule(every)

@@ -115,7 +115,8 @@ class Structure:
         self._note_bad_batch(pending)
         from steadygrad.origin import find_origin
 
-        self.emit("origin", find_origin(what, pending.frame, pending.line, pending.rng, self._registry))
+        data = find_origin(what, pending.frame, pending.line, pending.rng, self._registry, inputs=pending.roots)
+        self.emit("origin", data)
 
     def _note_bad_batch(self, pending: Pending) -> None:
         """Data that is itself not finite needs no replay to be blamed."""

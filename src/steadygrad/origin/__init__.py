@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steadygrad.naming import Registry
 from steadygrad.origin.forked import in_forked_copy
@@ -29,15 +30,22 @@ __all__ = ["find_origin", "in_forked_copy"]
 
 
 def find_origin(
-    what: str, frame: FrameType | None, line: int, rng: Tensor | None, registry: Registry
+    what: str,
+    frame: FrameType | None,
+    line: int,
+    rng: Tensor | None,
+    registry: Registry,
+    *,
+    inputs: Sequence[tuple[Any, ...]] = (),
 ) -> dict[str, Any]:
     """Name the first operation with a non-finite result from finite inputs.
 
     Args:
         what: "loss" when the loss itself is not finite, "gradient" when only its gradient is.
         frame: the user's frame that called ``backward``, and ``line``: where.
-        rng: the random state before the step's forward.
+        rng: the random state as the model was first called in the step.
         registry: names of parameters and modules.
+        inputs: what the models were called with in the step, call by call.
 
     Returns:
         A JSON-ready dict. ``found`` tells whether an operation was named; if not, ``why`` says what stood in the way.
@@ -53,7 +61,7 @@ def find_origin(
     plan = replay_plan(frame, line)
     if isinstance(plan, str):
         return data | {"why": plan}
-    return data | in_forked_copy(lambda: _replay(what, frame, plan, rng, registry))
+    return data | in_forked_copy(lambda: _replay(what, frame, plan, registry, Rerun(rng, inputs)))
 
 
 def _bad_parameters(registry: Registry) -> dict[str, Any]:
@@ -63,13 +71,13 @@ def _bad_parameters(registry: Registry) -> dict[str, Any]:
     return {}
 
 
-def _replay(what: str, frame: FrameType, plan: tuple[list[ast.stmt], ast.expr], rng: Tensor | None,
-            registry: Registry) -> dict[str, Any]:  # fmt: skip
+def _replay(
+    what: str, frame: FrameType, plan: tuple[list[ast.stmt], ast.expr], registry: Registry, rerun: Rerun
+) -> dict[str, Any]:
     statements, loss = plan
     scope = {**frame.f_globals, **frame.f_locals}
     filename = frame.f_code.co_filename
-    if rng is not None:
-        torch.set_rng_state(rng)
+    rerun.install()
     watch = OperationWatch(registry)
     with torch._C._EnableTorchFunction(), torch.enable_grad():  # as the script ran it
         with watch:
@@ -79,6 +87,47 @@ def _replay(what: str, frame: FrameType, plan: tuple[list[ast.stmt], ast.expr], 
         if what == "gradient" and finite(value):
             return _replay_backward(value, registry)
     return watch.origin_of([value]) or {"why": "the replay of the step stayed finite"}
+
+
+class Rerun:
+    """Gives the models the very data of the failing step, also where the script augments it on the way in.
+
+    ``encoder(augment(x))`` draws random numbers before the model is called. So the random state of the first call is
+    restored at that call, and what was plain data then is handed in again. Lives in the forked copy only.
+    """
+
+    def __init__(self, rng: Tensor | None, inputs: Sequence[tuple[Any, ...]]) -> None:
+        self._rng = rng
+        self._inputs = list(inputs)
+        self._inside = False
+
+    def install(self) -> None:
+        """Intercept every outermost module call from here on."""
+        original = nn.Module.__call__
+
+        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+            if self._inside or isinstance(module, nn.modules.loss._Loss):
+                return original(module, *args, **kwargs)
+            self._inside = True
+            try:
+                return original(module, *self._given(args), **kwargs)
+            finally:
+                self._inside = False
+
+        nn.Module.__call__ = __call__  # type: ignore[method-assign,assignment]
+
+    def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self._rng is not None:
+            torch.set_rng_state(self._rng)
+            self._rng = None
+        before = self._inputs.pop(0) if self._inputs else ()
+        if len(before) != len(args):
+            return args
+        return tuple(old if _is_data(new) and _is_data(old) else new for old, new in zip(before, args, strict=True))
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.requires_grad
 
 
 def _replay_backward(loss: Tensor, registry: Registry) -> dict[str, Any]:
