@@ -71,7 +71,20 @@ for step in range(3):
     opt.step()
 """
 
+AUGMENTED = """
+net = nn.Linear(4, 4)
+opt = torch.optim.SGD(net.parameters(), 0.0)
+def augment(x):
+    return x * (1000.0 if torch.rand(()) < 0.05 else 0.1)
+for step in range(100):
+    opt.zero_grad()
+    loss = torch.exp(net(augment(x))).mean()  # here
+    loss.backward()
+    opt.step()
+"""
+
 CASES = {
+    "random augmentation on the way into the model": Case(AUGMENTED, "exp"),
     "log of zero in the loss": Case(PLAIN.format(loss="loss = torch.log(F.relu(net(x)) * 0).mean()  # here"), "log"),
     "sqrt at zero, backward only": Case(PLAIN.format(
         loss="p = net(x)\n    root = (p * 0).sqrt()  # here\n    loss = root.mean()"), "sqrt", backward=True),
