@@ -289,8 +289,6 @@ class Attachment:
 
         return step
 
-    # -- optimizer ----------------------------------------------------------------------------------------------
-
     def _optimizer_init(self, original: Any) -> Any:
         def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
             original(optimizer, *args, **kwargs)
@@ -306,8 +304,6 @@ class Attachment:
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if not torch.compiler.is_compiling() and self.here():
             self._call(self.monitor.step_ended, optimizer, given_closure(args, kwargs))
-
-    # -- compilers ----------------------------------------------------------------------------------------------
 
     def _compile(self, original: Any) -> Any:
         def compile(*args: Any, **kwargs: Any) -> Any:

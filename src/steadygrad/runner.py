@@ -78,7 +78,9 @@ class ObservedRun:
         if self._options.out is not None:
             return self._options.out
         try:
-            return new_run_folder(Path("steadygrad-runs"), self._options.target.script or self._options.target.module or "run")
+            return new_run_folder(
+                Path("steadygrad-runs"), self._options.target.script or self._options.target.module or "run"
+            )
         except StoreError as error:
             say(f"this run is not recorded: {error}")
             return None

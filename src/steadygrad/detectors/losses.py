@@ -45,9 +45,7 @@ def _spikes(view: View) -> Iterator[Symptom]:
         message = f"the loss jumped to {worst.loss:.4g} at step {worst.step}, from about {worst.centre:.4g}"
         evidence = {"loss": worst.loss, "usual": worst.centre, "deviation": worst.deviation, "times": times}
         steps = [s.step for s in chosen]
-        events = 1 + sum(
-            b - a > 10 for a, b in itertools.pairwise(steps)
-        )  # a spike's aftershocks belong to it
+        events = 1 + sum(b - a > 10 for a, b in itertools.pairwise(steps))  # a spike's aftershocks belong to it
         yield Symptom("loss-spike", "warning", "", steps[0], steps[-1], evidence, message, events)
 
 

@@ -168,8 +168,6 @@ class Monitor:
         self.registry.add_loose([p for p, _ in pairs], self._pending.frame)
         self._open_manual([(weakref.ref(p), g) for p, g in pairs])
 
-    # -- loss scaling and clipping --------------------------------------------------------------------------------
-
     def scaled(self, loss: Any, out: Any, scaler: Any) -> None:
         """A GradScaler scaled a loss."""
         self._scaling.scaled(loss, out, scaler)

@@ -114,7 +114,7 @@ class Rerun:
             finally:
                 self._inside = False
 
-        nn.Module.__call__ = __call__  # type: ignore[method-assign,assignment]
+        nn.Module.__call__ = __call__  # type: ignore[method-assign]
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if self._rng is not None:
