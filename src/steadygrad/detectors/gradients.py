@@ -197,11 +197,12 @@ def _starved(view: View, decades: float) -> bool:
 def untrained(view: View) -> tuple[list[int], list[int], list[int]]:
     """Rows that (never receive a gradient, receive only zeros, are in no optimizer although the loss reaches them)."""
     never, zeros, outside = [], [], []
+    fed = {int(r) for s in view.streams for r in np.flatnonzero(s.peak_norms > 0)}
     for stream in view.streams:
         if stream.measured < 10:
             continue
         for p in view.parameters[: len(stream.missing)]:
-            if p.optimizer == stream.index and p.trainable:
+            if p.optimizer == stream.index and p.trainable and p.index not in fed:
                 if stream.missing[p.index] == stream.measured:
                     never.append(p.index)
                 elif stream.zero[p.index] + stream.missing[p.index] == stream.measured:
