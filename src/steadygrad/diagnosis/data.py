@@ -81,6 +81,7 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
         return
     spike_seen = findings.first("loss-spike")
     if spike_seen is not None and spike_seen.count <= 2:
+        argument.location = _entrance(view, "inputs")
         times = float(spike_seen.evidence["times"])
         argument.add(
             0.45 + 0.3 * ramp(times, 5, 500),
@@ -152,8 +153,17 @@ def _doubled_activation(chain: list[str], view: View, argument: Argument) -> Non
     ]
     for pair in itertools.pairwise(names):
         if pair in pairs:
+            argument.location = _output_activation(view, pair[1])
             argument.add(0.7 if pair[1] == "Relu" else 0.95, pairs[pair])
             return
+
+
+def _output_activation(view: View, op: str) -> str:
+    """The module that applies the superfluous activation, with the line of the loss; "" where it is no module."""
+    kind = {"LogSoftmax": "softmax"}.get(op, op.lower())
+    last = [s.name for s in view.sites if s.kind == "activation" and s.activation == kind][-1:]
+    line = next((_site(call) for call in view.loss_calls if call.get("site")), "")
+    return f"{last[0]} ({line})" if last and line else ""
 
 
 def _probabilities_for_logits(call: dict[str, Any], chain: list[str], argument: Argument) -> None:

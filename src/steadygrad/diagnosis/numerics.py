@@ -105,6 +105,8 @@ def _precision(findings: Findings, argument: Argument) -> None:
             argument.location = place(origin)
             peak = max((abs(v.get("max", 0.0)) for v in origin.get("inputs", [])), default=0.0)
             argument.add(0.85, f"{origin['op']} overflowed float16 (largest value 65504; its inputs reach {peak:.3g})")
+    if half:
+        argument.location = argument.location or half[0].name
     if half and stream is not None:
         frozen = _lost_updates(view, [p.index for p in half])
         if frozen > 0.3:
@@ -115,7 +117,6 @@ def _precision(findings: Findings, argument: Argument) -> None:
             argument.location = argument.location or half[0].name
         below = _below_spacing(view, [p.index for p in half])
         if below < 1.5:
-            argument.location = argument.location or view.source("optimizer")
             argument.add(
                 0.75,
                 f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away",
