@@ -179,11 +179,10 @@ class Probe:
         dead, flat = [], []
         for call in calls:
             if call.kind in _RELU_LIKE and call.out.dim() >= 2 and call.numel:
-                unit = 1 if call.out.dim() >= 4 else -1
-                others = [d for d in range(call.out.dim()) if d != unit % call.out.dim()]
-                dead.append((call, (call.out.detach().amax(others) <= 0).float().mean()))
+                dead.append((call, (unit_peaks(call.out.detach()) <= 0).float().mean()))
             elif call.kind in FLAT_TAIL and call.before is not None and version(call.before) == call.before_version:
-                flat.append((call, (call.before.detach().abs() > FLAT_TAIL[call.kind]).float().mean()))
+                inputs = stats.thinned(call.before, SAMPLE)
+                flat.append((call, (inputs.abs() > FLAT_TAIL[call.kind]).float().mean()))
         for key, found in (("dead_units", dead), ("saturated", flat)):
             if found:
                 values = torch.stack([value.to(found[0][1].device) for _, value in found]).tolist()
@@ -223,6 +222,13 @@ class Probe:
             for key, value in numbers.items():
                 vectors[key][site] = value
         return vectors
+
+
+def unit_peaks(out: Tensor) -> Tensor:
+    """Largest output of each unit over the batch: channels of ``[N, C, H, W]``, columns of ``[..., U]``."""
+    if out.dim() >= 4:
+        return out.flatten(2).amax(2).amax(0)
+    return out.reshape(-1, out.shape[-1]).amax(0)
 
 
 def _combined(calls: list[Call]) -> dict[str, float]:
