@@ -13,6 +13,7 @@ import numpy as np
 
 from steadygrad.diagnosis import CAUSES
 from steadygrad.history import History
+from steadygrad.online import median
 from steadygrad.view import View
 
 
@@ -27,7 +28,8 @@ def rival(history: History) -> list[str]:
     if len(norms) and norms.max() > 1e3:
         found.append("long-recurrence")
     zeros = view.site("out_zeros")
-    if zeros.size and (np.nanmedian(zeros, axis=0, keepdims=True) > 0.5).any():
+    shares = [median(column) for column in zeros.T]
+    if any(share > 0.5 for share in shares):
         found.append("dying-relu")
     top = view.site("out_rms")
     if top.size and (np.nan_to_num(np.median(top, axis=0)) > 0.95).any():
