@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.calls import first_tensor
 from steadygrad.stats import measurable
 
 #: Statistics of inputs and targets are taken over at most this many elements.
@@ -116,12 +115,6 @@ def _target_facts(target: Tensor | None) -> dict[str, Any]:
     if t.numel() > 1:
         facts["target_std"] = t.std(correction=0).item()
     return facts
-
-
-def sequence_length(args: tuple[Any, ...]) -> int:
-    """Length of the sequence fed to a recurrent module; 0 where unknown."""
-    x = first_tensor(args)
-    return int(x.shape[0]) if x is not None and x.dim() == 3 else 0
 
 
 def finite(value: float | None) -> bool:

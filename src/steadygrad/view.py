@@ -36,7 +36,6 @@ class LossShape:
     start: float  # the first finite value: what the untouched model gives
     end: float  # median of the last tenth
     best: float  # lowest smoothed value
-    best_at: float  # where, as a share of the run
     worst: float  # highest smoothed value
     noise: float
     lag1: float  # autocorrelation of the detrended curve: 0 white noise, -1 alternation
@@ -76,7 +75,6 @@ def loss_shape(series: Series) -> LossShape | None:
         start=float(opening[0]) if len(opening) else float(values[0]),
         end=float(np.median(recent)) if len(recent) else float(values[-1]),
         best=float(smooth.min()),
-        best_at=float(smooth.argmin()) / max(1, n - 1),
         worst=float(smooth.max()),
         noise=noise,
         lag1=lag1,

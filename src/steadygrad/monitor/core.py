@@ -39,7 +39,7 @@ class Monitor:
 
     Args:
         sink: receives everything observed.
-        every: sample detail every this many steps at first; about 2% of the run so far once that is longer.
+        every: sample detail every this many steps at first; a twentieth of the run so far once that is longer.
         trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
     """
 
@@ -69,11 +69,6 @@ class Monitor:
     def iteration(self) -> int:
         """The iteration being observed, from 1."""
         return self._schedule.iteration
-
-    @property
-    def sampling(self) -> bool:
-        """Whether this iteration is observed in detail."""
-        return self._schedule.sampled
 
     # -- forward ------------------------------------------------------------------------------------------------
 

@@ -39,11 +39,6 @@ class Schedule:
         return due
 
     @property
-    def structure_wanted(self) -> bool:
-        """Whether structure is going to be looked at in this iteration."""
-        return self.structural or (self.sampled and self._due)
-
-    @property
     def next_is_sampled(self) -> bool:
         """Whether this iteration or the next one is observed in detail."""
         n = self.iteration + 1
