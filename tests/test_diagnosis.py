@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from steadygrad.detectors import detect
 from steadygrad.diagnosis import CAUSES, SHOWN, diagnose, rank
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.history import History
-from steadygrad.records import Diagnosis
+from steadygrad.records import NO_GRADIENT, Diagnosis, ParameterInfo, StepRecord
 from steadygrad.session import Session
 from steadygrad.view import View
 
@@ -584,3 +585,17 @@ def test_what_a_cause_explains_are_causes() -> None:
 
 def test_no_two_causes_share_an_argument() -> None:
     assert len({each.argue for each in CAUSES}) == len(CAUSES)
+
+
+def test_parameters_of_an_earlier_model_that_learned_are_not_detached() -> None:
+    """As in cross-validation: their row may name a later optimizer, which of course never feeds them."""
+    history = History()
+    history.parameters = [
+        ParameterInfo(i, f"{i}.weight", (4, 4), "float32", "weight", str(i), "Linear", True, optimizer=1, fan_in=4)
+        for i in range(2)
+    ]
+    for step in range(1, 81):
+        later = step > 40
+        norms = np.array([NO_GRADIENT, 1.0] if later else [1.0, NO_GRADIENT], dtype=np.float32)
+        history.add(StepRecord(step, stream=int(later), loss=1.0 / step, grad_norm=1.0, norms=norms))
+    assert "zero-gradients" not in {s.code for s in detect(history)}
