@@ -50,6 +50,7 @@ TABLE = {
     # 5: explaining
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
+    "remedies": Row(f"{BASE} history view diagnosis advice", "numpy"),
     "advice": Row(f"{BASE} history view diagnosis", "numpy"),
     "replay": Row(f"{BASE} store history view detectors diagnosis advice", "numpy"),
     # 7: showing

@@ -195,3 +195,39 @@ class Diagnosis:
     causes: tuple[Cause, ...] = ()
     advice: tuple[Advice, ...] = ()
     checks_not_run: tuple[NotRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemedySpec:
+    """One remedy with its parameter and place, as text ``code[:value][@place]`` (see ``steadygrad.remedies.spec``)."""
+
+    code: str
+    value: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Remedies to try together. ``kind`` is "remedy", or for the controls "no-op" and "random"."""
+
+    specs: tuple[RemedySpec, ...]
+    cause: str  # the code of the cause it is meant for, "" for controls
+    why: str
+    kind: str = "remedy"
+    changes_loss_scale: bool = False  # its loss can only be compared relative to its own first value
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """What came of running the script with a candidate in place."""
+
+    candidate: Candidate
+    seed: int
+    status: str  # finished | stopped-early | non-finite | crashed | not-applicable | cut
+    steps: int = 0
+    loss: float | None = None  # robust loss at the end
+    curve: tuple[tuple[int, float], ...] = ()  # (step, loss), thinned
+    symptoms: tuple[str, ...] = ()  # codes
+    verdict: str = ""
+    seconds: float = 0.0
+    note: str = ""
