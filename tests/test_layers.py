@@ -37,6 +37,8 @@ TABLE = {
     # 1: kernels
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
+    # treatments: usable without the monitor
+    "clip": Row(BASE, "numpy", lazily="store", torch=True),
     # 2: observing
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
     **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),

@@ -11,15 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygrad.errors import InputError, SteadyGradError, StoreError
+    from steadygrad.errors import InputError, NonFiniteError, SteadyGradError, StoreError
     from steadygrad.store import Run
     from steadygrad.watching import Watch, watch
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Run", "SteadyGradError", "StoreError", "Watch", "__version__", "watch"]
+__all__ = ["InputError", "NonFiniteError", "Run", "SteadyGradError", "StoreError", "Watch", "__version__", "watch"]
 
 _HOME = {
     "InputError": "steadygrad.errors",
+    "NonFiniteError": "steadygrad.errors",
     "Run": "steadygrad.store",
     "SteadyGradError": "steadygrad.errors",
     "StoreError": "steadygrad.errors",

@@ -11,3 +11,7 @@ class InputError(SteadyGradError, ValueError):
 
 class StoreError(SteadyGradError):
     """A run folder that cannot be read or written: missing, corrupted, or from another version."""
+
+
+class NonFiniteError(SteadyGradError, ArithmeticError):
+    """Gradients that hold NaN or Inf, where an error was asked for. The message names the parameters."""

@@ -1,0 +1,151 @@
+"""The contract of every clipper: measure, apply, commit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steadygrad.clip.gradients import Gradients, Parameters, collect, scale, scale_each
+from steadygrad.clip.info import ClipInfo
+from steadygrad.clip.norms import joint, norms
+from steadygrad.errors import InputError, NonFiniteError
+
+
+class Clipper(ABC):
+    """Makes gradients smaller, in place: ``info = clipper(model)`` between ``backward`` and the optimizer's step.
+
+    The call is three phases, which can be made one by one: :meth:`measure` reads the gradients and decides,
+    :meth:`apply` scales them, :meth:`commit` adds the step to the clipper's statistics. None of them waits for the
+    device. Where any gradient is NaN or Inf, all gradients are left as they are, ``info.non_finite`` is true, and the
+    statistics stay as they were: whether to skip the step is for the caller to say.
+
+    Args:
+        error_if_nonfinite: raise :class:`steadygrad.NonFiniteError`, which names the parameters, instead. This reads
+            the result, so on an accelerator it waits for the device at every step.
+
+    Attributes:
+        foldable: whether one factor for all gradients says everything, so that an optimizer's kernel can apply it.
+    """
+
+    foldable: bool = False
+
+    def __init__(self, *, error_if_nonfinite: bool = False) -> None:
+        self.error_if_nonfinite = error_if_nonfinite
+
+    def __call__(self, parameters: Parameters) -> ClipInfo:
+        """Clip the gradients of a module, of tensors, or of ``(name, tensor)`` pairs."""
+        gradients = collect(parameters)
+        info = self.measure(gradients)
+        self.apply(gradients, info)
+        self.commit(info)
+        return info
+
+    @torch.no_grad()
+    def measure(self, parameters: Parameters, *, factor: float = 1.0) -> ClipInfo:
+        """Decide, without changing anything.
+
+        Args:
+            parameters: a module, tensors, or ``(name, tensor)`` pairs.
+            factor: multiplies the threshold, this time.
+
+        Raises:
+            NonFiniteError: a gradient is NaN or Inf, and ``error_if_nonfinite`` was asked for.
+        """
+        info = self._measure(collect(parameters), factor)
+        if self.error_if_nonfinite:
+            bad = info.bad_parameters()
+            if bad:
+                raise NonFiniteError(
+                    f"Gradients must be finite, but those of {_listed(bad)} hold NaN or Inf; look at the loss of this "
+                    f"batch, or drop error_if_nonfinite to have such steps reported in info.non_finite"
+                )
+        return info
+
+    @abstractmethod
+    def _measure(self, gradients: Gradients, factor: float) -> ClipInfo: ...
+
+    @torch.no_grad()
+    def apply(self, parameters: Parameters, info: ClipInfo) -> None:
+        """Scale the gradients as :meth:`measure` decided."""
+        gradients = collect(parameters)
+        if info.coefficients is None:
+            scale(gradients, info.coefficient)
+        else:
+            scale_each(gradients, info.coefficients)
+
+    def commit(self, info: ClipInfo) -> None:
+        """Add the step to the statistics, unless it was not finite. Most clippers keep none."""
+        del info
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics, to be stored with a checkpoint; empty where there are none."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a stored state."""
+        if state:
+            raise InputError(f"{type(self).__name__} has no state, but got {sorted(state)}; is it another clipper's?")
+
+
+class ScalingClipper(Clipper):
+    """A clipper that multiplies whole tensors by factors which follow from their norms alone."""
+
+    #: The norm that is measured.
+    p: float = 2.0
+
+    @abstractmethod
+    def factors(self, norms: Tensor, total: Tensor, gradients: Gradients, factor: float) -> Tensor:
+        """0-dim, or ``[P]``: what to multiply the gradients by.
+
+        Args:
+            norms: of each tensor, ``[P]``.
+            total: of all together, 0-dim.
+            gradients: what they were measured of.
+            factor: multiplies the threshold.
+        """
+
+    def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
+        each = norms(gradients.read, p=self.p)
+        total = joint(each, self.p)
+        return decide(gradients, each, total, lambda: self.factors(each, total, gradients, factor), self.p)
+
+
+def decide(
+    gradients: Gradients, each: Tensor, total: Tensor, factors: Callable[[], Tensor], p: float = 2.0
+) -> ClipInfo:
+    """Put the result together: factors of 1 where anything is not finite."""
+    non_finite = ~torch.isfinite(total)
+    chosen = torch.where(non_finite, 1.0, factors()).to(torch.float32)
+    if chosen.dim() == 0:
+        after, coefficient, coefficients = total * chosen, chosen, None
+    else:
+        after, coefficients = joint(each * chosen, p), chosen
+        coefficient = torch.where(non_finite | (total == 0), 1.0, after / total).to(torch.float32)
+    return ClipInfo(
+        norm_before=total,
+        norm_after=after,
+        coefficient=coefficient,
+        clipped=(chosen < 1).any(),
+        non_finite=non_finite,
+        norms=each,
+        coefficients=coefficients,
+        _names=gradients.names,
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def at_least_zero(name: str, value: float) -> float:
+    """Check a threshold: 0 or more; ``inf`` measures only."""
+    number = float(value)
+    if not number >= 0:
+        why = "a negative one would turn gradients around" if number < 0 else "look at where it was computed"
+        raise InputError(f"{name} must be 0 or more (inf: measure only), got {value!r}; {why}")
+    return number

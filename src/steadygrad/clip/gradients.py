@@ -1,0 +1,170 @@
+"""The gradients of a call: which tensors to read, and which to scale.
+
+Shapes legend: P = parameters that have a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.clip.norms import on_host
+from steadygrad.errors import InputError
+
+
+@dataclass
+class Gradients:
+    """The parameters of a call that have a gradient, each counted once.
+
+    Attributes:
+        parameters: ``[P]``, in the order given.
+        read: the gradients' numbers as dense real tensors: of sparse ones the summed values, of complex ones pairs.
+        write: views of the gradients' own memory, dense and real, to be scaled in place. ``read`` and ``write`` are
+            the same tensors unless a gradient is sparse and not yet coalesced.
+        positions: where each parameter stands among all that were given, those without a gradient included.
+        given: how many parameters were given.
+    """
+
+    parameters: list[Tensor]
+    read: list[Tensor]
+    write: list[Tensor]
+    positions: Sequence[int]
+    given: int
+    _names: list[str] | None = field(default=None, repr=False)
+
+    def names(self) -> tuple[str, ...]:
+        """Names in the order of :attr:`parameters`."""
+        if self._names is None:
+            return tuple(f"parameters[{i}]" for i in self.positions)
+        return tuple(self._names[i] for i in self.positions)
+
+
+Parameters: TypeAlias = nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Gradients
+
+
+@torch.no_grad()
+def collect(parameters: Parameters) -> Gradients:
+    """Find the gradients of a module, of tensors, or of ``(name, tensor)`` pairs.
+
+    A parameter that comes twice is counted once. Pass the result wherever a clipper takes parameters, to look for the
+    gradients only once.
+
+    Raises:
+        InputError: something in it is not a tensor.
+
+    Example:
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> weight.sum().backward()
+        >>> collect([("weight", weight), ("tied", weight)]).names()
+        ('weight',)
+    """
+    if isinstance(parameters, Gradients):
+        return parameters
+    names, tensors = _unpack(parameters)
+    try:
+        grads = [p.grad for p in tensors]
+    except AttributeError:
+        raise _not_a_parameter(tensors) from None
+    positions: Sequence[int] = range(len(tensors))
+    if any(g is None for g in grads):
+        positions = [i for i, g in enumerate(grads) if g is not None]
+        tensors = [tensors[i] for i in positions]
+    found = [g for g in grads if g is not None]
+    if _ordinary(found):
+        return Gradients(tensors, found, found, positions, len(grads), names)
+    pairs = [_read_write(p, g) for p, g in zip(tensors, found, strict=True)]
+    return Gradients(tensors, [r for r, _ in pairs], [w for _, w in pairs], positions, len(grads), names)
+
+
+def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> _Unpacked:
+    """Names, where there are any, and tensors, each once."""
+    if isinstance(parameters, nn.Module):
+        parameters = parameters.named_parameters()
+    items = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if items and isinstance(items[0], tuple):
+        pairs = {id(pair[-1]): pair for pair in reversed(items)}  # the first name of a tied parameter wins
+        chosen = list(reversed(pairs.values()))
+        return [str(pair[0]) for pair in chosen], [pair[-1] for pair in chosen]
+    return None, list({id(item): item for item in items}.values())
+
+
+def _not_a_parameter(items: Sequence[object]) -> InputError:
+    wrong = next(type(item).__name__ for item in items if not isinstance(item, Tensor))
+    return InputError(
+        f"A clipper takes a module, tensors, or (name, tensor) pairs, but met {wrong}; "
+        f"pass model, model.parameters() or model.named_parameters()"
+    )
+
+
+def _ordinary(grads: list[Tensor]) -> bool:
+    """Whether all are dense real tensors that own their numbers, so that they can be read and scaled as they are."""
+    return (
+        set(map(type, grads)) <= {Tensor}
+        and {g.layout for g in grads} <= {torch.strided}
+        and not any(dtype.is_complex for dtype in {g.dtype for g in grads})
+        and all(map(Tensor.is_contiguous, grads))
+    )
+
+
+def _read_write(parameter: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    if grad.layout == torch.sparse_coo:
+        return _real(grad.coalesce().values()), _real(grad._values())
+    if grad.layout != torch.strided:
+        return _real(grad.values()), _real(grad.values())
+    if any(size > 1 and step == 0 for size, step in zip(grad.shape, grad.stride(), strict=True)) or grad.is_conj():
+        # Elements that share memory, or numbers that are only marked as conjugate, cannot be scaled in place.
+        grad = parameter.grad = grad.resolve_conj().clone(memory_format=torch.contiguous_format)
+    return _real(grad), _real(grad)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+_Unpacked: TypeAlias = tuple[list[str] | None, list[Tensor]]
+
+
+@torch.no_grad()
+def scale(gradients: Gradients, coefficient: Tensor) -> None:
+    """Multiply every gradient by one 0-dim tensor.
+
+    On the CPU a coefficient of 1 costs nothing. On an accelerator nobody waits to find out, so the pass over the
+    gradients is made, and leaves them as they are to the bit.
+    """
+    for tensors in _groups(gradients.write):
+        device = tensors[0].device
+        if device.type == "cpu":
+            factor = float(on_host(coefficient.cpu()))
+            if factor != 1.0:
+                torch._foreach_mul_(tensors, factor)
+        elif tensors[0].dtype in (torch.float16, torch.bfloat16):
+            # A 16-bit copy of the factor would be off by up to 0.4%; this kernel multiplies in float32.
+            seen = torch.zeros((), device=device)
+            torch._amp_foreach_non_finite_check_and_unscale_(tensors, seen, coefficient.to(device, torch.float32))
+        else:
+            torch._foreach_mul_(tensors, coefficient.to(device))
+
+
+@torch.no_grad()
+def scale_each(gradients: Gradients, coefficients: Tensor) -> None:
+    """Multiply each gradient by its own factor, ``[P]``; on the CPU those with a factor of 1 are left alone."""
+    if all(t.device.type == "cpu" for t in gradients.write):
+        factors = on_host(coefficients.cpu()).tolist()
+        chosen = [i for i, factor in enumerate(factors) if factor != 1.0]
+        if chosen:
+            torch._foreach_mul_([gradients.write[i] for i in chosen], [factors[i] for i in chosen])
+        return
+    for tensor, factor in zip(gradients.write, coefficients, strict=True):
+        tensor.copy_(tensor * factor.to(tensor.device))
+
+
+def _groups(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Of one device and type each: the foreach kernels need that to be one kernel."""
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    return list(groups.values())
