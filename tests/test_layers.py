@@ -43,6 +43,9 @@ TABLE = {
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
     **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),
     "launch": Row("errors"),
+    # treatments, usable by themselves
+    "dryrun": Row("errors", "numpy", torch=True),
+    "init": Row("errors dryrun stats", "numpy rich plotly", lazily="figures", torch=True),
     # 3: keeping
     "store": Row(BASE, "numpy"),
     # 4: detecting
