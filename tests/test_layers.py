@@ -38,6 +38,7 @@ TABLE = {
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
     # treatments: usable without the monitor
+    "schedules": Row("errors", torch=True),
     "clip": Row(BASE, "numpy", lazily="store", torch=True),
     # 2: observing
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),

@@ -19,22 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from steadygrad.schedules.base import Joint, Product, Scaled, Schedule, Sequence, Strict, continued, sequence
 from steadygrad.schedules.builders import one_cycle, wsd
-from steadygrad.schedules.forms import (
-    Constant,
-    Cosine,
-    CosineRestarts,
-    Exponential,
-    Geometric,
-    Halving,
-    InverseSqrt,
-    Linear,
-    MultiStep,
-    Noam,
-    Polynomial,
-    Sqrt,
-    Step,
-    Warmup,
-)
+from steadygrad.schedules.decays import Constant, Exponential, InverseSqrt, MultiStep, Noam, Step
+from steadygrad.schedules.ramps import Cosine, CosineRestarts, Geometric, Halving, Linear, Polynomial, Sqrt, Warmup
 from steadygrad.schedules.text import parse
 
 if TYPE_CHECKING:

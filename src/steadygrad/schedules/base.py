@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -93,7 +94,9 @@ class Schedule(ABC):
 
 
 def _word(value: Any) -> str:
-    return f"[{', '.join(map(_word, value))}]" if isinstance(value, tuple) else repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_word, value))}]"
+    return str(value) if isinstance(value, Schedule) else repr(value)
 
 
 def text_name(form: type[Schedule]) -> str:
@@ -179,15 +182,18 @@ class Sequence(Schedule):
 
     @property
     def joints(self) -> tuple[Joint, ...]:
-        return tuple(
-            Joint(start, first._at(first.length), then._at(0))
-            for start, (first, then) in zip(self.starts[1:], pairwise(self.pieces), strict=True)
-        )
+        found: dict[float, float] = {}
+        for start, piece in zip(self.starts[1:], self.pieces, strict=False):
+            found.setdefault(start, piece._at(piece.length))  # an empty piece in between takes no step
+        found.pop(0, None)
+        return tuple(Joint(start, before, self._at(start)) for start, before in found.items())
 
     def factor(self, t: float) -> float:
         return self._at(t)
 
     def _at(self, t: float) -> float:
+        if t >= self.length:  # t - start could round to just before the end
+            return self.pieces[-1]._at(self.pieces[-1].length + (t - self.length))
         index = bisect_right(self.starts, t) - 1
         return self.pieces[index]._at(t - self.starts[index])
 
@@ -203,7 +209,7 @@ class Scaled(Schedule):
     by: float
 
     def __post_init__(self) -> None:
-        check(self, by={})
+        check(self, by={"high": sys.float_info.max})
 
     @property
     def length(self) -> float:

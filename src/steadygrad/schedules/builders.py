@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from steadygrad.errors import InputError
 from steadygrad.schedules.base import Schedule, checked, sequence
-from steadygrad.schedules.forms import Constant, Cosine, Halving, Linear, Sqrt, Warmup
+from steadygrad.schedules.decays import Constant
+from steadygrad.schedules.ramps import Cosine, Halving, Linear, Sqrt, Warmup
 
 _DECAYS = {"linear": Linear, "cosine": Cosine, "sqrt": Sqrt, "halving": Halving}
 

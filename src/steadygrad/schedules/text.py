@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steadygrad.errors import InputError
-from steadygrad.schedules import base, builders, forms
+from steadygrad.schedules import base, builders, decays, ramps
 from steadygrad.schedules.base import Schedule, sequence, text_name
 
 #: What can be called in text, under the name it is printed with.
@@ -18,20 +18,20 @@ WORDS: dict[str, Callable[..., Schedule]] = {
     **{
         text_name(form): form
         for form in (
-            forms.Constant,
-            forms.Warmup,
-            forms.Linear,
-            forms.Cosine,
-            forms.CosineRestarts,
-            forms.Step,
-            forms.MultiStep,
-            forms.Exponential,
-            forms.Polynomial,
-            forms.InverseSqrt,
-            forms.Noam,
-            forms.Sqrt,
-            forms.Halving,
-            forms.Geometric,
+            decays.Constant,
+            ramps.Warmup,
+            ramps.Linear,
+            ramps.Cosine,
+            ramps.CosineRestarts,
+            decays.Step,
+            decays.MultiStep,
+            decays.Exponential,
+            ramps.Polynomial,
+            decays.InverseSqrt,
+            decays.Noam,
+            ramps.Sqrt,
+            ramps.Halving,
+            ramps.Geometric,
         )
     },
     "one_cycle": builders.one_cycle,
@@ -79,7 +79,7 @@ def parse(text: str) -> Schedule:
             tree = ast.parse(text, mode="eval")
         found = _Reader(text).read(tree.body)
     except SyntaxError as error:
-        raise _refusal("this is not a schedule", text, (error.offset or 1) - 1) from None
+        raise _refusal("this is not a schedule", text, (error.offset or len(text) + 1) - 1) from None
     except (RecursionError, MemoryError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -171,7 +171,7 @@ def usage(make: Callable[..., Schedule]) -> str:
     """How a form is written.
 
     Example:
-        >>> usage(forms.Cosine)
+        >>> usage(ramps.Cosine)
         'cosine(steps, start=1.0, end=0.0)'
     """
     words = []
