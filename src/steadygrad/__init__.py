@@ -12,17 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steadygrad.errors import InputError, NonFiniteError, SteadyGradError, StoreError
+    from steadygrad.stepper import Stepper
     from steadygrad.store import Run
     from steadygrad.watching import Watch, watch
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "NonFiniteError", "Run", "SteadyGradError", "StoreError", "Watch", "__version__", "watch"]
+__all__ = [
+    "InputError",
+    "NonFiniteError",
+    "Run",
+    "SteadyGradError",
+    "Stepper",
+    "StoreError",
+    "Watch",
+    "__version__",
+    "watch",
+]
 
 _HOME = {
     "InputError": "steadygrad.errors",
     "NonFiniteError": "steadygrad.errors",
     "Run": "steadygrad.store",
     "SteadyGradError": "steadygrad.errors",
+    "Stepper": "steadygrad.stepper",
     "StoreError": "steadygrad.errors",
     "Watch": "steadygrad.watching",
     "watch": "steadygrad.watching",
