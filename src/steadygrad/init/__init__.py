@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from steadygrad.init.audit import Audit, Scale, audit
 from steadygrad.init.auto import RULES, Choice, auto_, plan
 from steadygrad.init.gains import gain
 from steadygrad.init.lsuv import Scaled, lsuv_
@@ -27,10 +28,13 @@ from steadygrad.init.weights import Fans, Weight, fans, weights
 
 __all__ = [
     "RULES",
+    "Audit",
     "Choice",
     "Fans",
+    "Scale",
     "Scaled",
     "Weight",
+    "audit",
     "auto_",
     "fans",
     "gain",

@@ -148,18 +148,33 @@ def _by_running(model: nn.Module, batch: Any, forward: Forward | None) -> Follow
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A call of a function with weights among its arguments."""
+
+    weights: tuple[Weight, ...]
+    function: str
+    args: tuple[Any, ...]
+    call: Callable[[tuple[Any, ...]], Any]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies by one weight, so that fans say what it does to the scale."""
+        return self.function in _PRODUCTS and len(self.weights) == 1
+
+
 class Flow(TorchFunctionMode):
     """Follows tensors from the weights that made them to the activation that acts on them, while a model runs.
 
-    ``on_use`` is called in place of a function that multiplies by weights: with the weights, a call that computes the
-    product, and the function's arguments. What it returns is the product. So scales are set in the order of execution.
+    ``on_use`` is called in place of every function that computes with weights, in the order of execution; what it
+    returns is the result.
     """
 
     def __init__(
         self,
         watched: Iterable[Weight],
         found: Following,
-        on_use: Callable[[list[Weight], Callable[[], Any], tuple[Any, ...]], Any] | None = None,
+        on_use: Callable[[Use], Any] | None = None,
     ) -> None:
         super().__init__()
         self._weights = {id(w.tensor): w for w in watched}
@@ -176,8 +191,8 @@ class Flow(TorchFunctionMode):
         called = getattr(func, "__name__", "")
         if used and called in _LOOKS:
             return self._look(func(*args, **kwargs), used)
-        if used and self._on_use is not None and called in PRODUCTS:
-            out = self._on_use(used, lambda: func(*args, **kwargs), args)
+        if used and self._on_use is not None:
+            out = self._on_use(Use(tuple(used), called, args, lambda changed: func(*changed, **kwargs)))
         else:
             out = func(*args, **kwargs)
         for weight in used:
@@ -203,7 +218,7 @@ _LOOKS = frozenset({
     "permute", "view", "unsqueeze", "squeeze",
 })  # fmt: skip
 #: Functions that multiply by a weight.
-PRODUCTS = frozenset({
+_PRODUCTS = frozenset({
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul",
     "__matmul__", "mm", "addmm", "bmm", "einsum", "bilinear",
 })  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from steadygrad.dryrun import Forward, calm, feed, undisturbed
 from steadygrad.errors import InputError
-from steadygrad.init.follow import Flow, Following
+from steadygrad.init.follow import Flow, Following, Use
 from steadygrad.init.rules import Random, orthogonal_, positive
 from steadygrad.init.weights import Weight, weights
 
@@ -108,17 +107,17 @@ class _Scaler:
         self.rows: list[Scaled] = []
         self._done: set[int] = set()
 
-    def scale(self, used: list[Weight], compute: Callable[[], Any], _: tuple[Any, ...]) -> Any:
+    def scale(self, use: Use) -> Any:
         """Rescale a weight where it is used for the first time; later uses of a tied weight take it as it is."""
-        out = compute()
-        if len(used) != 1 or id(used[0].tensor) in self._done or not isinstance(out, Tensor):
+        out = use.call(use.args)
+        if not use.is_product or id(use.weights[0].tensor) in self._done:
             return out
-        weight, tries = used[0], 0
+        weight, tries = use.weights[0], 0
         self._done.add(id(weight.tensor))
         first = now = self._spread(out, weight)
         while abs(now / self.std - 1) > self.tolerance and tries < self.max_tries:
             weight.tensor.mul_(self.std / now)
-            out, tries = compute(), tries + 1
+            out, tries = use.call(use.args), tries + 1
             now = self._spread(out, weight)
         self.rows.append(Scaled(weight.name, first, now, tries))
         return out

@@ -108,9 +108,9 @@ def _tensor_fans(tensor: Tensor) -> Fans:
 
 
 def _conv(module: Any, name: str) -> Weight:
-    """Along each axis a kernel of k taps with stride s meets k / s positions on its strided side, and at least one."""
+    """Along each axis, a kernel of k taps with stride s meets k / s positions of its strided side on average."""
     field = math.prod(module.kernel_size)
-    strided = math.prod(max(1.0, k / s) for k, s in zip(module.kernel_size, module.stride, strict=True))
+    strided = math.prod(k / s for k, s in zip(module.kernel_size, module.stride, strict=True))
     ins, outs = module.in_channels / module.groups, module.out_channels / module.groups
     if isinstance(module, TRANSPOSED):
         fans, transposed = Fans(ins * strided, float(outs * field)), True
