@@ -71,7 +71,7 @@ TABLE = {
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),
     "runner": Row(EVERYTHING, "numpy rich", torch=True),
-    "__init__": Row(BASE, lazily=EVERYTHING),
+    "__init__": Row(BASE, lazily=f"{EVERYTHING} clip stepper guard"),
 }
 TORCH_FREE = [name for name, row in TABLE.items() if not row.torch and name != "__init__"]
 
