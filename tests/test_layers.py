@@ -66,7 +66,8 @@ TABLE = {
     "figures": Row(VIEWS, "numpy plotly"),
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(VIEWS, "numpy rich"),
-    "cli": Row(VIEWS, "numpy rich typer click", lazily="runner launch"),
+    "commands": Row(f"{VIEWS} schedules", "rich typer"),
+    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),

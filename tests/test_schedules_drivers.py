@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
+from steadygrad.clip import GlobalNorm
 from steadygrad.errors import InputError
 from steadygrad.schedules import Constant, Cosine, Driver, Linear, ScheduledLR, Step, Warmup
 
@@ -291,11 +291,7 @@ def test_momentum_and_betas_follow() -> None:
 
 
 def test_a_threshold_follows() -> None:
-    @dataclass
-    class Clipper:
-        max_norm: float = 4.0
-
-    clipper = Clipper()
+    clipper = GlobalNorm(4.0)
     driver = Driver(clipper, "max_norm", "linear(10, end=0.25)")
     thresholds = []
     for _ in range(12):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+from steadygrad.commands import schedules
 from steadygrad.errors import InputError, SteadyGradError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(schedules.app, name="schedules")
 _PASS_ON = {"allow_extra_args": True, "allow_interspersed_args": False}
 
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]

@@ -171,6 +171,7 @@ class Geometric(_Ramp):
     """
 
     _: KW_ONLY
+    start: float = 1e-3
     end: float = 1.0
 
     def __post_init__(self) -> None:
