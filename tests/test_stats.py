@@ -165,7 +165,7 @@ def test_change_is_the_distance(kind: str) -> None:
 def test_change_of_large_tensors_is_estimated_without_favouring_columns() -> None:
     large = torch.zeros(1 << 12, 1 << 8)
     kept = stats.snapshot([large])
-    assert kept[0][1].numel() <= 2 * stats.UPDATE_SAMPLE
+    assert kept.blocks[0][1].numel() <= 2 * stats.UPDATE_SAMPLE
     large[:, ::2] += 1.0
     assert stats.change(kept, [large]).item() == pytest.approx(math.sqrt(large.numel() / 2), rel=0.02)
 

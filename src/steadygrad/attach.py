@@ -32,6 +32,7 @@ from steadygrad.probes import Probe
 
 _without_functions = torch._C.DisableTorchFunction
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_is_grad_enabled, _set_grad_enabled = torch.is_grad_enabled, torch._C._set_grad_enabled
 _function_modes = torch._C._len_torch_function_stack
 
 
@@ -64,12 +65,13 @@ class Attachment:
         self._live = False
 
     def _call(self, observe: Callable[..., Any], *args: Any) -> Any:
-        """Run our own code: timed, unseen by modes of the user's, and never the script's problem."""
+        """Run our own code: timed, without gradients, unseen by modes of the user's, and never the script's problem."""
         if not self._live or self._busy:
             return None
-        started = perf_counter()
+        started, with_grad = perf_counter(), _is_grad_enabled()
         self._busy = True
         try:
+            _set_grad_enabled(False)
             with _without_functions():
                 if _dispatch_modes():
                     with _disable_current_modes():
@@ -80,6 +82,7 @@ class Attachment:
             self._on_error(error)
             return None
         finally:
+            _set_grad_enabled(with_grad)
             self._busy = False
             self.seconds += perf_counter() - started
 
@@ -161,10 +164,13 @@ class Attachment:
         return __call__
 
     def _probed(self, original: Any, probe: Probe, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        self._call(probe.enter, module)
+        probe.enter(module)
         try:
-            with probe.unwatched(module):
+            if module.training:
                 out = original(module, *args, **kwargs)
+            else:
+                with probe.unwatched(module):
+                    out = original(module, *args, **kwargs)
         except BaseException:
             self._call(probe.abandon)
             raise
@@ -246,14 +252,15 @@ class Attachment:
         return _get_total_norm
 
     def _clip_with_norm(self, original: Any) -> Any:
-        def _clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, *args: Any, **kw: Any) -> Any:
+        def _clip_grads_with_norm_(
+            parameters: Any, max_norm: float, total_norm: Tensor, foreach: bool | None = None
+        ) -> Any:
             parameters = list(parameters) if isinstance(parameters, Iterator) else parameters
             if self.here():
-                listed = tensors_of(parameters)
-                needless = self._call(self.monitor.clipped, listed, max_norm, total_norm)
-                if needless and not _dispatch_modes() and not _function_modes():
-                    return None  # the factor is exactly 1: scaling would read and write every gradient for nothing
-            return original(parameters, max_norm, total_norm, *args, **kw)
+                ours = foreach is None and not _dispatch_modes() and not _function_modes()
+                if self._call(self.monitor.clipped, tensors_of(parameters), max_norm, total_norm, ours):
+                    return None
+            return original(parameters, max_norm, total_norm, foreach)
 
         return _clip_grads_with_norm_
 

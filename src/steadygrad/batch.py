@@ -7,82 +7,92 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steadygrad.stats import measurable
 
 #: Statistics of inputs and targets are taken over at most this many elements.
-LIMIT = 1 << 20
+LIMIT = 1 << 18
 
 
-@torch.no_grad()
+@np.errstate(all="ignore")
 def describe(prefix: str, tensor: Tensor | None) -> dict[str, float]:
     """mean, std, max |x|, number of non-finite values and, for feature matrices, the spread of feature scales."""
     if tensor is None or not measurable(tensor) or tensor.numel() == 0 or not tensor.is_floating_point():
         return {}
     x = tensor.detach()
-    flat = x.reshape(-1)
-    flat = flat[:: max(1, flat.numel() // LIMIT)].float()
-    finite = torch.isfinite(flat)
-    bad = flat.numel() - int(finite.sum())
-    if bad:
-        flat = flat[finite]
+    flat = x.reshape(-1)[:: max(1, x.numel() // LIMIT)].float().cpu().numpy()
+    finite = flat[np.isfinite(flat)] if not math.isfinite(float(flat.sum())) else flat
+    bad = flat.size - finite.size
     found = {f"{prefix}_nonfinite": float(bad)}
-    if flat.numel():
-        std, mean = torch.std_mean(flat, correction=0)
-        found |= {f"{prefix}_mean": mean.item(), f"{prefix}_std": std.item(), f"{prefix}_max": flat.abs().max().item()}
+    if finite.size:
+        mean, peak = float(finite.mean()), max(float(finite.max()), -float(finite.min()))
+        centred = finite - np.float32(mean)
+        spread = math.sqrt(max(0.0, float(np.dot(centred, centred)) / finite.size))
+        found |= {f"{prefix}_mean": mean, f"{prefix}_std": spread, f"{prefix}_max": peak}
     if x.dim() == 2 and x.shape[0] >= 8 and x.shape[1] >= 2 and not bad:
-        found |= _features(prefix, x.float())
+        found |= _features(prefix, x[:: max(1, x.numel() // LIMIT)].float().cpu().numpy())
     return found
 
 
-def _features(prefix: str, x: Tensor) -> dict[str, float]:
+def _features(prefix: str, x: NDArray[np.float32]) -> dict[str, float]:
     """Largest and smallest (non-constant) feature scale, and the largest |mean| in units of its own spread."""
-    std, mean = torch.std_mean(x, dim=0, correction=0)
-    scale = (mean.square() + std.square()).sqrt()
-    used = scale[std > 1e-12]
-    if used.numel() < 2:
+    mean = x.mean(0)
+    std = np.sqrt(np.square(x - mean).mean(0))
+    varied = std > 1e-12
+    scale = np.hypot(mean, std)[varied]
+    if scale.size < 2:
         return {}
-    offset = (mean.abs() / std.clamp_min(1e-12))[std > 1e-12]
     return {
-        f"{prefix}_feature_max": used.max().item(),
-        f"{prefix}_feature_min": used.min().item(),
-        f"{prefix}_feature_median": used.median().item(),
-        f"{prefix}_offset": offset.median().item(),
+        f"{prefix}_feature_max": float(scale.max()),
+        f"{prefix}_feature_min": float(scale.min()),
+        f"{prefix}_feature_median": _lower_median(scale),
+        f"{prefix}_offset": _lower_median(np.abs(mean[varied]) / std[varied]),
     }
 
 
-@dataclass
+def _lower_median(values: NDArray[np.float32]) -> float:
+    middle = (values.size - 1) // 2
+    return float(np.partition(values, middle)[middle])
+
+
+@dataclass(slots=True)
 class LossCall:
-    """One call of a known loss function: its tensors, without their graphs, until the step ends."""
+    """One call of a known loss function: its tensors, without their graphs, until the step ends.
+
+    Of most steps only the target is kept.
+    """
 
     name: str
-    prediction: Tensor
     target: Tensor | None
-    reduction: str
-    out: Tensor | None
-    site: str
+    prediction: Tensor | None = None
+    reduction: str = "mean"
+    out: Tensor | None = None
+    site: str = ""
 
 
-def loss_call(
-    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, frame: FrameType | None
-) -> LossCall | None:
+def target_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The target that a loss function was given."""
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    return target.detach() if isinstance(target, Tensor) else None
+
+
+def loss_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, frame: FrameType | None) -> LossCall:
     """Note a loss call from its arguments and the user's frame that it came from."""
     prediction = args[0] if args else kwargs.get("input")
-    target = args[1] if len(args) > 1 else kwargs.get("target")
-    if not isinstance(prediction, Tensor) or not measurable(prediction):
-        return None
-    target = target.detach() if isinstance(target, Tensor) and measurable(target) else None
-    out = out.detach() if isinstance(out, Tensor) and measurable(out) else None
+    given = [t.detach() if isinstance(t, Tensor) and measurable(t) else None for t in (prediction, out)]
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
-    return LossCall(name, prediction.detach(), target, str(kwargs.get("reduction", "mean")), out, site)
+    return LossCall(name, target_of(args, kwargs), given[0], str(kwargs.get("reduction", "mean")), given[1], site)
 
 
 @torch.no_grad()
 def inspect_loss(call: LossCall) -> dict[str, Any]:
     """What the loss function was fed: shapes, range, and whether the rows already are (log-)probabilities."""
-    x = call.prediction.detach()
+    x = call.prediction
+    assert x is not None
     facts: dict[str, Any] = {
         "name": call.name,
         "reduction": call.reduction,
@@ -108,7 +118,7 @@ def inspect_loss(call: LossCall) -> dict[str, Any]:
 
 
 def _target_facts(target: Tensor | None) -> dict[str, Any]:
-    if target is None or target.numel() == 0 or target.is_complex():
+    if target is None or not measurable(target) or target.numel() == 0 or target.is_complex():
         return {}
     t = target.detach().float()
     facts: dict[str, Any] = {"target_min": t.min().item(), "target_max": t.max().item(), "target_mean": t.mean().item()}

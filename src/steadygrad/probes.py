@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from steadygrad import stats
@@ -90,13 +91,9 @@ class Probe:
         self._met.add(id(module))
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        """It ran: remember its first tensor output."""
-        with torch._C.DisableTorchFunction():  # our own look at the tensors is no call of the script
-            self._leave(module, args, out)
-
-    def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        """It ran: remember its first tensor output. Called under the guard: our own look is no call of the script."""
         self._stack.pop()
-        tensor = first_tensor(out)
+        tensor = out if isinstance(out, Tensor) else first_tensor(out)
         if tensor is None or not tensor.is_floating_point() or (self._calls and self._calls[-1].out is tensor):
             return
         if not stats.measurable(tensor):
@@ -106,9 +103,9 @@ class Probe:
         before = first_tensor(args)
         before = before if before is not None and stats.measurable(before) else None
         call = self._record(index, info.activation or info.kind, module, before, tensor)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and before is not None:
+        if info.kind == "norm" and isinstance(module, _BatchNorm) and module.training and before is not None:
             self.batchnorms.append((index, batchnorm_numbers(module, before)))
-        elif type(module) in (nn.RNN, nn.LSTM, nn.GRU) and before is not None:
+        elif info.kind == "recurrent" and type(module) in (nn.RNN, nn.LSTM, nn.GRU) and before is not None:
             self.recurrent.append(RecurrentCall(call, args, out, guard=self._guard))
 
     def abandon(self) -> None:
@@ -150,44 +147,54 @@ class Probe:
         info = self._registry.sites[site]
         return info.kind not in _UNHOOKED and not (info.kind == "activation" and info.type in ACTIVATION_TYPES)
 
+    @torch.no_grad()
     def measure_outputs(self) -> None:
         """Measure the outputs kept so far and let them go."""
         calls, self._unmeasured, self._bytes = self._unmeasured, [], 0
         fresh = [c for c in calls if version(c.out) == c.version]
-        outputs = [stats.thinned(c.out, SAMPLE) for c in fresh]
-        host = stats.moments(outputs).tolist()
-        rms_of = {
-            id(c.out): row[1] / math.sqrt(max(1, o.numel())) for c, o, row in zip(fresh, outputs, host, strict=True)
-        }
-        inputs = [c for c in fresh if c.before is not None and c.before.is_floating_point()]
-        unknown = [c.before for c in inputs if c.before is not None and id(c.before) not in rms_of]
-        thin = [stats.thinned(tensor, SAMPLE) for tensor in unknown]
-        for tensor, part, norm in zip(unknown, thin, stats.norms(thin).tolist(), strict=True):
-            rms_of[id(tensor)] = norm / math.sqrt(max(1, part.numel()))
-        for call, output, (_, l2, total, peak, zeros) in zip(fresh, outputs, host, strict=True):
-            n = max(1, output.numel())
-            call.seen = {"out_rms": l2 / math.sqrt(n), "out_mean": total / n, "out_max": peak, "out_zeros": zeros / n}
-            if call.before is not None and id(call.before) in rms_of:
-                call.seen["in_rms"] = rms_of[id(call.before)]
-        self._measure_units(fresh)
+        if fresh:
+            host = stats.moments([c.out for c in fresh], SAMPLE).tolist()
+            for call, (_, l2, total, peak, zeros) in zip(fresh, host, strict=True):
+                n = max(1, call.numel)
+                call.seen = {
+                    "out_rms": l2 / math.sqrt(n), "out_mean": total / n, "out_max": peak, "out_zeros": zeros / n,
+                }  # fmt: skip
+            self._measure_inputs(fresh)
+            self._measure_units(fresh)
         for call in calls:
             call.before = None
             call.out = _EMPTY
 
-    @torch.no_grad()
-    def _measure_units(self, calls: list[Call]) -> None:
-        dead, flat = [], []
+    def _measure_inputs(self, calls: list[Call]) -> None:
+        """A module's input is, as a rule, the output of another one."""
+        rms_of = {id(c.out): c.seen["out_rms"] for c in calls}
+        unknown = {
+            id(c.before): c.before
+            for c in calls
+            if c.before is not None and id(c.before) not in rms_of and c.before.is_floating_point()
+        }
+        tensors = list(unknown.values())
+        thin = [t if t.numel() <= SAMPLE else stats.thinned(t, SAMPLE) for t in tensors]
+        for tensor, part, norm in zip(tensors, thin, stats.norms(thin).tolist(), strict=True):
+            rms_of[id(tensor)] = norm / math.sqrt(max(1, part.numel()))
         for call in calls:
-            if call.kind in _RELU_LIKE and call.out.dim() >= 2 and call.numel:
-                dead.append((call, (unit_peaks(call.out.detach()) <= 0).float().mean()))
-            elif call.kind in FLAT_TAIL and call.before is not None and version(call.before) == call.before_version:
-                inputs = stats.thinned(call.before, SAMPLE)
-                flat.append((call, (inputs.abs() > FLAT_TAIL[call.kind]).float().mean()))
-        for key, found in (("dead_units", dead), ("saturated", flat)):
-            if found:
-                values = torch.stack([value.to(found[0][1].device) for _, value in found]).tolist()
-                for (call, _), value in zip(found, values, strict=True):
-                    call.seen[key] = value
+            if id(call.before) in rms_of:
+                call.seen["in_rms"] = rms_of[id(call.before)]
+
+    def _measure_units(self, calls: list[Call]) -> None:
+        rectified = [c for c in calls if c.kind in _RELU_LIKE and c.out.dim() >= 2 and c.numel]
+        if rectified:
+            for call, share in zip(rectified, stats.dead_shares([c.out for c in rectified]), strict=True):
+                call.seen["dead_units"] = share
+        for kind, limit in FLAT_TAIL.items():
+            squashed = [
+                (c, c.before)
+                for c in calls
+                if c.kind == kind and c.before is not None and version(c.before) == c.before_version
+            ]
+            shares = stats.shares_beyond([before for _, before in squashed], limit, SAMPLE)
+            for (call, _), share in zip(squashed, shares, strict=True):
+                call.seen["saturated"] = share
 
     def keep_grad(self, call: Call, grad: Tensor) -> None:
         """Called back by autograd: small gradients are measured together later, large ones at once."""
@@ -200,7 +207,7 @@ class Probe:
     def _measure_grads(self) -> None:
         calls, self._with_grad, self._bytes = self._with_grad, [], 0
         grads = [c.grad for c in calls if c.grad is not None]
-        thin = [stats.thinned(g, SAMPLE) for g in grads]
+        thin = [g if g.numel() <= SAMPLE else stats.thinned(g, SAMPLE) for g in grads]
         for call, grad, part, norm in zip(calls, grads, thin, stats.norms(thin).tolist(), strict=True):
             call.seen["signal"] = norm * math.sqrt(grad.numel() / max(1, part.numel()))
             if call.kind != "recurrent":
@@ -222,13 +229,6 @@ class Probe:
             for key, value in numbers.items():
                 vectors[key][site] = value
         return vectors
-
-
-def unit_peaks(out: Tensor) -> Tensor:
-    """Largest output of each unit over the batch: channels of ``[N, C, H, W]``, columns of ``[..., U]``."""
-    if out.dim() >= 4:
-        return out.flatten(2).amax(2).amax(0)
-    return out.reshape(-1, out.shape[-1]).amax(0)
 
 
 def _combined(calls: list[Call]) -> dict[str, float]:

@@ -24,8 +24,11 @@ from steadygrad.replay import answer
 from steadygrad.store import Recorder
 
 #: The diagnosis is looked at again after this share of the run so far, so its cost is logarithmic in the steps.
-REVIEW_GROWTH = 1.25
+REVIEW_GROWTH = 1.5
 REVIEW_AT_MOST_EVERY = 500
+#: Steps are worked in this many together, and at least every so many seconds.
+TOGETHER = 32
+PATIENCE = 0.25
 
 
 def _ignore(_: Any) -> None:
@@ -65,7 +68,7 @@ class Session:
     ) -> None:
         if every < 1:
             raise InputError(f"the sampling interval must be at least 1 step, not {every}; the default is 10")
-        self.history = History()
+        self._history = History()
         self.meta = {**environment(), "every": every, **(meta or {})}
         self.folder: Path | None = None
         self._recorder: Recorder | None = None
@@ -76,11 +79,19 @@ class Session:
         self._on_step, self._on_finding = on_step, on_finding
         self._seen: set[tuple[str, str]] = set()
         self._next_review = 20
+        self._waiting: list[StepRecord] = []
+        self._worked_in = time.monotonic()
         self._answer: Diagnosis | None = None
         self._started = time.perf_counter()
         self._attachment.install()
 
     # -- the user's side ----------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """Everything observed so far, in bounded memory."""
+        self._work_in()
+        return self._history
 
     @property
     def closed(self) -> bool:
@@ -128,34 +139,48 @@ class Session:
 
     def parameters(self, table: list[ParameterInfo]) -> None:
         """Take the parameter table."""
-        self.history.parameters = list(table)
+        self._history.parameters = list(table)
         self._record(lambda r: r.parameters(table))
 
     def sites(self, table: list[SiteInfo]) -> None:
         """Take the site table."""
-        self.history.sites = list(table)
+        self._history.sites = list(table)
         self._record(lambda r: r.sites(table[-1:]))
 
     def optimizers(self, table: list[OptimizerInfo]) -> None:
         """Take the optimizer table."""
-        self.history.optimizers = list(table)
+        self._history.optimizers = list(table)
         self._record(lambda r: r.optimizers(table))
 
     def fact(self, fact: Fact) -> None:
         """Take a fact."""
-        self.history.add(fact)
+        self._work_in()
+        self._history.add(fact)
         self._record(lambda r: r.fact(fact))
         if fact.kind == "origin":
             self._next_review = 0
 
     def step(self, record: StepRecord) -> None:
-        """Take a step."""
-        self.history.add(record)
-        if self._recorder is not None:
-            self._record(lambda r: r.step(record))
-        self._on_step(record)
-        if record.step >= self._next_review:
-            self._review(record.step)
+        """Take a step. Steps wait to be worked in together: one by one, each would do so with cold caches."""
+        self._waiting.append(record)
+        ordinary = record.detail is None and not record.flags and record.grad_norm is not None
+        if not ordinary or len(self._waiting) >= TOGETHER or time.monotonic() - self._worked_in > PATIENCE:
+            self._work_in()
+            if self._history.steps >= self._next_review:
+                self._review(self._history.steps)
+
+    def _work_in(self) -> None:
+        waiting, self._waiting = self._waiting, []
+
+        def write(recorder: Recorder) -> None:
+            for record in waiting:
+                recorder.step(record)
+
+        for record in waiting:
+            self._history.add(record)
+            self._on_step(record)
+        self._record(write)
+        self._worked_in = time.monotonic()
 
     def _review(self, step: int) -> None:
         self._next_review = step + max(20, min(REVIEW_AT_MOST_EVERY, int(step * (REVIEW_GROWTH - 1))))

@@ -1,4 +1,4 @@
-"""Batched statistics: tensors in, one small tensor out. No host reads, no files, no clock.
+"""Batched statistics: tensors in, one small tensor out. No files, no clock; one copy to the host at most.
 
 Shapes legend: n = tensors, K = statistics.
 
@@ -8,14 +8,19 @@ equal size are therefore stacked and reduced together, so the cost follows the n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-#: Elements stacked at a time (4 MiB in float32); a larger tensor is reduced by itself.
-STACK_LIMIT = 1 << 20
+#: Elements stacked at a time (256 KiB in float32: a block stays in the cache); a larger tensor is reduced by itself.
+STACK_LIMIT = 1 << 16
+#: Tensors up to this many elements are copied whole before they are thinned.
+STACK_SMALL = 1 << 15
 #: The squares of smaller numbers lose digits in float32, or vanish.
 UNDERFLOW = 1e-16
 #: Updates of larger tensors are measured on an evenly strided sample of this many elements.
@@ -83,42 +88,53 @@ class Scratch:
 _scratch = Scratch()
 
 
-def blocks(tensors: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Group flat tensors of equal size, type and device into ``[group, numel]`` blocks; empty tensors are left out.
+def blocks(tensors: Sequence[Tensor], limit: int | None = None) -> Iterator[tuple[list[int], Tensor]]:
+    """Group tensors of equal shape, type and device into ``[group, numel]`` blocks; empty tensors are left out.
 
-    A block is only valid until the next one is asked for.
+    A block is only valid until the next one is asked for. For callers under ``no_grad``.
+
+    Args:
+        tensors: as for :func:`moments`.
+        limit: larger tensors are thinned to about this many elements.
     """
-    groups: dict[tuple[int, torch.dtype, torch.device], list[int]] = {}
-    for i, tensor in enumerate(tensors):
-        if tensor.numel():
-            groups.setdefault((tensor.numel(), tensor.dtype, tensor.device), []).append(i)
-    for (numel, _, _), members in groups.items():
-        room = max(1, STACK_LIMIT // numel)
-        for start in range(0, len(members), room):
+    groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
+    # An operation on each tensor costs more than one on all their numbers, so what is plain already is left as it is.
+    usual = [t if t.dtype == torch.float32 and t.layout == torch.strided else plain(t) for t in tensors]
+    for i, tensor in enumerate(usual):
+        groups.setdefault((tensor.shape, tensor.dtype, tensor.device), []).append(i)
+    for (shape, _, _), members in groups.items():
+        numel = shape.numel()
+        room = max(1, STACK_LIMIT // max(1, numel))
+        for start in range(0, len(members) if numel else 0, room):
             chosen = members[start : start + room]
-            if len(chosen) == 1:
-                yield chosen, tensors[chosen[0]].unsqueeze(0)
-            else:
-                block = _scratch.take("block", len(chosen), tensors[chosen[0]])
-                torch.stack([tensors[i] for i in chosen], out=block)
-                yield chosen, block
+            yield chosen, _block([usual[i] for i in chosen], numel, limit)
+
+
+def _block(alike: list[Tensor], numel: int, limit: int | None) -> Tensor:
+    stride = (numel // limit) | 1 if limit is not None and numel > limit else 1
+    if len(alike) == 1:
+        return alike[0].detach().reshape(1, -1)[:, ::stride]
+    if stride > 1 and numel > STACK_SMALL:
+        return torch.stack([t.detach().reshape(-1)[::stride] for t in alike])
+    block = _scratch.take("block", len(alike), alike[0])
+    torch.stack(alike, out=block.view(len(alike), *alike[0].shape))
+    return block[:, ::stride]
 
 
 @torch.no_grad()
-def moments(tensors: Sequence[Tensor]) -> Tensor:
-    """The five :data:`MOMENTS` of each tensor: shape ``[n, 5]``, float64, on the CPU's or the tensors' device.
+def moments(tensors: Sequence[Tensor], limit: int | None = None) -> Tensor:
+    """The five :data:`MOMENTS` of each tensor: shape ``[n, 5]``, float64, on the CPU.
 
     Args:
         tensors: any real, complex, sparse or half-precision tensors; shapes may differ.
+        limit: larger tensors are estimated from an evenly strided sample of about this many elements.
 
     Example:
         >>> moments([torch.tensor([3.0, -4.0, 0.0])]).tolist()
         [[7.0, 5.0, -1.0, 4.0, 1.0]]
     """
-    flat = [plain(t) for t in tensors]
-    device = flat[0].device if flat else torch.device("cpu")
-    out = torch.zeros(len(flat), len(MOMENTS), dtype=torch.float64, device=device)
-    for members, block in blocks(flat):
+    pieces, order, shares = [], [], []
+    for members, block in blocks(tensors, limit):
         magnitude = torch.abs(block, out=_scratch.take("magnitude", len(block), block[0]))
         rows = [
             magnitude.sum(1),
@@ -126,23 +142,50 @@ def moments(tensors: Sequence[Tensor]) -> Tensor:
             block.sum(1),
             magnitude.amax(1),
             # Counting through sign() is an order of magnitude faster than comparing and counting booleans.
-            block.shape[1] - magnitude.sign_().sum(1),
+            magnitude.sign_().sum(1),
         ]
-        out[members] = torch.stack(rows, dim=1).to(device, torch.float64)
-    suspicious = ~torch.isfinite(out).all(1) | ((out[:, 3] > 0) & (out[:, 3] < UNDERFLOW))
-    if bool(suspicious.any()):
-        _rescue(flat, out, suspicious.nonzero().flatten().tolist())
-    return out
+        pieces.append(torch.stack(rows))
+        order += members
+        shares += [(numel_of(tensors[members[0]]), block.shape[1])] * len(members)
+    out = np.zeros((len(tensors), len(MOMENTS)))
+    if order:
+        found, (whole, part) = _joined(pieces).T, np.array(shares, dtype=np.float64).T
+        found[:, 4] = part - found[:, 4]
+        out[order] = found * _upscaled(whole / part)
+    suspicious = ~np.isfinite(out).all(1) | ((out[:, 3] > 0) & (out[:, 3] < UNDERFLOW))
+    if suspicious.any():
+        _rescue(tensors, out, suspicious.nonzero()[0].tolist(), limit)
+    return torch.from_numpy(out)
 
 
-def _rescue(flat: Sequence[Tensor], out: Tensor, rows: Sequence[int]) -> None:
+def _joined(pieces: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Results of several blocks, side by side on the host: one copy from each device."""
+    if any(p.device != pieces[0].device for p in pieces):
+        pieces = [p.cpu() for p in pieces]
+    return torch.cat(list(pieces), dim=-1).cpu().numpy().astype(np.float64)
+
+
+def _upscaled(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the moments of a sample must be multiplied with, ``share`` being the whole by the sample."""
+    factors = {"sum": share, "root-sum-square": np.sqrt(share), "max": np.ones_like(share)}
+    return np.stack([factors[m.across_ranks] for m in MOMENTS], axis=1)
+
+
+def numel_of(tensor: Tensor) -> int:
+    """How many real numbers :func:`plain` gives."""
+    return tensor.numel() if tensor.layout == torch.strided and not tensor.is_complex() else plain(tensor).numel()
+
+
+def _rescue(tensors: Sequence[Tensor], out: NDArray[np.float64], rows: Sequence[int], limit: int | None) -> None:
     """Redo in float64 what overflowed float32 (the square of a finite 1e20 does not fit), underflowed, or met a NaN."""
     for row in rows:
-        wide = flat[row].double()
-        out[row, 4] = (wide == 0).sum()
-        out[row, 0] = torch.linalg.vector_norm(wide, 1)
-        out[row, 1] = torch.linalg.vector_norm(wide, 2)
-        out[row, 2] = wide.sum()
+        flat = plain(tensors[row])
+        wide = (thinned(flat, limit) if limit is not None else flat).double()
+        share = flat.numel() / wide.numel()
+        out[row, 4] = float((wide == 0).sum()) * share
+        out[row, 0] = float(torch.linalg.vector_norm(wide, 1)) * share
+        out[row, 1] = float(torch.linalg.vector_norm(wide, 2)) * share**0.5
+        out[row, 2] = float(wide.sum()) * share
 
 
 @torch.no_grad()
@@ -153,11 +196,11 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     """
     if not tensors:
         return torch.zeros(0, device="cpu")
-    usual = all(t.layout == torch.strided and t.dtype == torch.float32 for t in tensors)
+    usual = {t.dtype for t in tensors} == {torch.float32} and {t.layout for t in tensors} == {torch.strided}
     values = list(tensors) if usual else [plain(t) for t in tensors]
     device = values[0].device
     result = torch._foreach_norm(values)
-    if all(v.dtype == values[0].dtype and v.device == device for v in values):
+    if len({v.device for v in values}) == 1 and (usual or len({v.dtype for v in values}) == 1):
         return torch.stack(result)
     return torch.stack([r.to(device, torch.float64) for r in result])
 
@@ -168,7 +211,48 @@ def safe_norms(tensors: Sequence[Tensor]) -> Tensor:
     return moments(tensors)[:, 1] if tensors else torch.zeros(0, dtype=torch.float64, device="cpu")
 
 
-Snapshot = list[tuple[list[int], Tensor]]
+@torch.no_grad()
+def dead_shares(outputs: Sequence[Tensor]) -> list[float]:
+    """The share of each output's units that are zero or below for the whole batch.
+
+    Args:
+        outputs: ``[N, C, H, W]`` (units are channels) or ``[..., U]`` (units are columns), none of them empty.
+    """
+    groups: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    for i, out in enumerate(outputs):
+        groups.setdefault((out.shape if out.numel() <= STACK_SMALL else torch.Size([i]), out.dtype), []).append(i)
+    shares = [0.0] * len(outputs)
+    for members in groups.values():
+        alike = [outputs[i].detach() for i in members]
+        peaks = unit_peaks(torch.stack(alike) if len(alike) > 1 else alike[0].unsqueeze(0))
+        for i, share in zip(members, (peaks <= 0).float().mean(1).tolist(), strict=True):
+            shares[i] = share
+    return shares
+
+
+def unit_peaks(outputs: Tensor) -> Tensor:
+    """``[g, U]``: the largest output of each unit over the batch, of ``g`` outputs stacked along the first axis."""
+    if outputs.dim() >= 5:
+        return outputs.flatten(3).amax((1, 3))
+    return outputs.reshape(len(outputs), -1, outputs.shape[-1]).amax(1)
+
+
+@torch.no_grad()
+def shares_beyond(tensors: Sequence[Tensor], limit: float, sample: int) -> list[float]:
+    """The share of each tensor's elements with ``|x| > limit``, from about ``sample`` of them."""
+    shares = [math.nan] * len(tensors)
+    for members, block in blocks(tensors, sample):
+        for i, share in zip(members, (block.abs() > limit).float().mean(1).tolist(), strict=True):
+            shares[i] = share
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Copies of tensors, whole or thinned, and the tensors' L2 norms ``[n]`` (float64)."""
+
+    blocks: list[tuple[list[int], Tensor]]
+    norms: Tensor
 
 
 def thinned(tensor: Tensor, limit: int = UPDATE_SAMPLE) -> Tensor:
@@ -180,17 +264,30 @@ def thinned(tensor: Tensor, limit: int = UPDATE_SAMPLE) -> Tensor:
 @torch.no_grad()
 def snapshot(tensors: Sequence[Tensor]) -> Snapshot:
     """Copies to measure a later change against: whole, or an evenly strided :data:`UPDATE_SAMPLE` of larger tensors."""
-    return [(members, block.clone()) for members, block in blocks([thinned(t) for t in tensors])]
+    kept = [(members, block.clone()) for members, block in blocks(tensors, UPDATE_SAMPLE)]
+    return Snapshot(kept, _row_norms(tensors, kept))
 
 
 @torch.no_grad()
 def change(before: Snapshot, tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm of each tensor's change since ``before``: shape ``[n]``, float64; estimated where a sample was kept."""
-    flat = [thinned(t) for t in tensors]
-    out = torch.zeros(len(flat), dtype=torch.float64, device=flat[0].device if flat else None)
-    for members, block in before:
-        now = torch.stack([flat[i] for i in members], out=_scratch.take("block", len(members), flat[members[0]]))
-        share = [plain(tensors[i]).numel() / flat[i].numel() for i in members]
-        distance = torch.linalg.vector_norm(now.sub_(block), dim=1).double()
-        out[members] = distance.to(out.device) * torch.tensor(share, dtype=torch.float64, device=out.device).sqrt()
-    return out
+    """L2 norm of each tensor's change since ``before``: shape ``[n]``, float64; estimated where a sample was kept.
+
+    NaN for a tensor that was given another shape, type or device in between.
+    """
+    then = {tuple(members): block for members, block in before.blocks}
+    moved = [
+        (members, block - then[key])
+        for members, block in blocks(tensors, UPDATE_SAMPLE)
+        if (key := tuple(members)) in then and then[key].shape == block.shape
+    ]
+    return _row_norms(tensors, moved)
+
+
+def _row_norms(tensors: Sequence[Tensor], kept: Sequence[tuple[list[int], Tensor]]) -> Tensor:
+    """Norms of the rows; 0 for empty tensors, NaN for those that are not among the blocks."""
+    out = np.array([0.0 if t.numel() == 0 else math.nan for t in tensors])
+    if kept:
+        order = [i for members, _ in kept for i in members]
+        share = [numel_of(tensors[i]) / block.shape[1] for members, block in kept for i in members]
+        out[order] = _joined([torch.linalg.vector_norm(block, dim=1) for _, block in kept]) * np.sqrt(share)
+    return torch.from_numpy(out)

@@ -34,7 +34,7 @@ class Clips:
     def __init__(self) -> None:
         self.summary: Clip | None = None
         self._calls: list[_Call] = []
-        self._open: tuple[tuple[int, ...], Tensor, Tensor] | None = None
+        self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
 
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
@@ -43,26 +43,42 @@ class Clips:
         if float(norm_type) != 2.0 or error or foreach is False or not gradients:
             return None
         first = gradients[0]
-        if not all(type(g) is Tensor and g.dtype == first.dtype and g.device == first.device for g in gradients):
+        if {*map(type, gradients)} != {Tensor} or first.is_meta:  # sets, because this is done at every step
             return None
-        if any(g.layout != torch.strided for g in gradients) or first.is_meta:
+        if len({g.dtype for g in gradients}) > 1 or len({g.device for g in gradients}) > 1:
+            return None
+        if {g.layout for g in gradients} != {torch.strided} or first.device.type not in ("cpu", "cuda"):
             return None
         norms = torch.stack(torch._foreach_norm(list(gradients), 2.0))
         total: Tensor = torch.linalg.vector_norm(norms, 2.0)
-        self._open = tuple(map(id, gradients)), norms, total
+        self._open = list(gradients), norms, total
         return total
 
-    def scaled(self, parameters: Sequence[Tensor], max_norm: float, total: Any) -> bool:
-        """A clip is about to scale. True: by exactly 1, so that the pass over the gradients can be saved."""
+    def scaled(self, parameters: Sequence[Tensor], max_norm: float, total: Any, *, ours: bool) -> bool:
+        """A clip is about to scale.
+
+        Args:
+            parameters: whose gradients.
+            max_norm: the threshold.
+            total: the total norm it goes by.
+            ours: whether the scaling may be done here, where the gradients need not be sorted by device once more.
+
+        Returns:
+            Whether it has been done. A factor of exactly 1 is, without a pass over the gradients.
+        """
         norm = float(total)
         kept, self._open = self._open, None
-        if kept is None or kept[2] is not total:
-            kept = tuple(id(p.grad) for p in parameters if p.grad is not None), None, total  # type: ignore[assignment]
-        assert kept is not None
+        gradients = [g for p in parameters if (g := p.grad) is not None]
+        ids = tuple(map(id, gradients))
+        known = kept is not None and kept[2] is total and tuple(map(id, kept[0])) == ids
         coefficient = min(1.0, max_norm / (norm + 1e-6)) if math.isfinite(norm) else math.nan
-        self._summarize(kept[0], max_norm, norm, coefficient)
-        self._calls.append(_Call(kept[0], kept[1], coefficient))
-        return math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm
+        self._summarize(ids, max_norm, norm, coefficient)
+        self._calls.append(_Call(ids, kept[1] if kept is not None and known else None, coefficient))
+        if math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm:
+            return ours
+        if known and ours:
+            torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
+        return known and ours
 
     def _summarize(self, ids: tuple[int, ...], max_norm: float, norm: float, coefficient: float) -> None:
         earlier = self.summary

@@ -39,7 +39,7 @@ class Monitor:
 
     Args:
         sink: receives everything observed.
-        every: sample detail every this many steps at first; a twentieth of the run so far once that is longer.
+        every: sample detail every this many steps at first; a tenth of the run so far once that is longer.
         trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
     """
 
@@ -82,7 +82,7 @@ class Monitor:
             pending.rng = torch.get_rng_state()
         if len(pending.roots) < _ROOTS:
             pending.roots.append(args or tuple(kwargs.values()))
-        if not self._schedule.sampled or self.compiled:
+        if not self._schedule.probed or self.compiled:
             return None
         if self.probe is None:
             self.probe = Probe(self.registry, self.guard)
@@ -106,10 +106,10 @@ class Monitor:
         """A known loss function was evaluated while gradients are enabled."""
         calls = self._pending.loss_calls
         if len(calls) < _LOSS_CALLS:
-            frame = user_frame(3) if self._schedule.structural else None
-            call = batch.loss_call(name, args, kwargs, out, frame)
-            if call is not None:
-                calls.append(call)
+            if self._schedule.structural:
+                calls.append(batch.loss_call(name, args, kwargs, out, user_frame(3)))
+            else:
+                calls.append(batch.LossCall(name, target=batch.target_of(args, kwargs)))
 
     def saved_tensors_are_sealed(self) -> None:
         """The script packs away what operations save for their backward."""
@@ -117,7 +117,6 @@ class Monitor:
 
     # -- backward -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def backward_begins(self, roots: Sequence[Tensor], frame: FrameType | None) -> None:
         """``backward`` was called on these tensors (the loss, as a rule)."""
         self._close_manual()
@@ -138,7 +137,6 @@ class Monitor:
         if not math.isfinite(value):
             self._structure.trace_origin("loss", pending)
 
-    @torch.no_grad()
     def backward_ended(self) -> None:
         """The backward pass returned."""
         self._backwards_without_step += 1
@@ -181,22 +179,19 @@ class Monitor:
             self._close_if_complete(stream)
         self._scaling.amp(None)
 
-    @torch.no_grad()
     def total_norm(self, gradients: list[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
         """The total norm as torch computes it, or None: not ours to do."""
         return self._pending.clips.total_norm(gradients, norm_type, error, foreach)
 
-    @torch.no_grad()
-    def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any) -> bool:
-        """``clip_grad_norm_`` is about to scale. True: by exactly 1, so that it need not be done."""
+    def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any, ours: bool) -> bool:
+        """``clip_grad_norm_`` is about to scale. True: it has been done here, to the bit (if ``ours``: it may be)."""
         if any(p.is_meta for p in parameters):
             return False
         self._clips_itself = True
         if self._schedule.sampled:
             self._structure.note_source("clip", user_frame(3))
-        return self._pending.clips.scaled(parameters, float(max_norm), total)
+        return self._pending.clips.scaled(parameters, float(max_norm), total, ours=ours)
 
-    @torch.no_grad()
     def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
         """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
         if any(g.is_meta for g in gradients):
@@ -212,7 +207,6 @@ class Monitor:
         self._built += 1
         self._structure.note_source("optimizer", user_frame(3))
 
-    @torch.no_grad()
     def step_begins(self, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to step."""
         if self._stepping is not None and self._stepping[0] != id(optimizer):
@@ -230,7 +224,6 @@ class Monitor:
         if not closure:
             self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
 
-    @torch.no_grad()
     def step_ended(self, optimizer: Any, closure: bool) -> None:
         """The optimizer stepped."""
         if self._stepping is None or self._stepping[0] != id(optimizer):
@@ -271,18 +264,16 @@ class Monitor:
         """Gradients are there and the script will apply them itself: measure now, close when the next step begins."""
         stream = self._manual = self._streams.of(None)
         stream.functional = functional or []
-        with torch.no_grad():
-            measured = self._pending.measured = self._gradients.measure(stream, None, self._pending)
-            if measured is not None and not stream.functional and len(measured.rows):
-                stream.keep_untouched(self.registry.reference(measured.steepest))
-            if self._schedule.sampled:
-                self._remember_weights(stream)
+        measured = self._pending.measured = self._gradients.measure(stream, None, self._pending)
+        if measured is not None and not stream.functional and len(measured.rows):
+            stream.keep_untouched(self.registry.reference(measured.steepest))
+        if self._schedule.sampled:
+            self._remember_weights(stream)
 
     def _close_manual(self) -> None:
         stream, self._manual = self._manual, None
         if stream is not None and not self._is_accumulating(stream):
-            with torch.no_grad():
-                self._emit(stream, None)
+            self._emit(stream, None)
             stream.functional = []
             self._stepped.append(stream.index)
             self._close_iteration()
@@ -339,7 +330,7 @@ class Monitor:
     def _detail(self, stream: Stream, measured: Measured) -> Detail:
         weights = stream.weights
         parameters = parameter_detail(len(self.registry.parameters), measured, weights)
-        sites = self.probe.measure() if self.probe is not None and self._schedule.sampled else {}
+        sites = self.probe.measure() if self.probe is not None and self._schedule.probed else {}
         if self.probe is not None and self._schedule.structural:
             self._structure.recurrence(self.probe)
         return Detail(parameters, sites, batch_detail(self._pending))

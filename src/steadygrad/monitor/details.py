@@ -18,7 +18,7 @@ from steadygrad.records import Vector
 
 def weights_before(parameters: list[Tensor], rows: Rows) -> Weights:
     """Keep what the update will be measured against."""
-    return Weights(parameters, rows, stats.snapshot(parameters), stats.norms(parameters))
+    return Weights(parameters, rows, stats.snapshot(parameters))
 
 
 @np.errstate(all="ignore")
@@ -32,7 +32,7 @@ def parameter_detail(size: int, measured: Measured, weights: Weights | None) -> 
 
     rows, scale = measured.rows, measured.scale
     counts = np.array([max(1, g.numel()) for g in measured.gradients], dtype=np.float64)
-    l1, l2, total, peak, zeros = stats.moments(measured.gradients).cpu().numpy().T
+    l1, l2, total, peak, zeros = stats.moments(measured.gradients).numpy().T
     l1, l2, peak, mean = l1 * scale, l2 * scale, peak * scale, total * scale / counts
     put("grad_l1", rows, l1)
     put("grad_mean", rows, mean)
@@ -40,8 +40,8 @@ def parameter_detail(size: int, measured: Measured, weights: Weights | None) -> 
     put("grad_max", rows, peak)
     put("grad_zeros", rows, zeros / counts)
     if weights is not None:
-        put("weight_norm", weights.rows, weights.norms.cpu().numpy())
-        put("update_norm", weights.rows, stats.change(weights.before, weights.parameters).cpu().numpy())
+        put("weight_norm", weights.rows, weights.before.norms.numpy())
+        put("update_norm", weights.rows, stats.change(weights.before, weights.parameters).numpy())
     return vectors
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 #: Structure (graph, recurrence, loss inputs) is looked at on the first sampled steps and then ever more rarely.
 STRUCTURE_STEPS = frozenset({1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000})
 EARLY_STEPS = frozenset({1, 2, 3, 5})
+#: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
+PROBED_UNTIL = 100
 
 
 class Schedule:
     """Counts iterations and says which are observed in detail.
 
-    Every ``every`` of them at first; in a long run, the next after a twentieth part of the run so far.
+    Every ``every`` of them at first; in a long run, the next after a tenth of the run so far. ``probed`` ones are those
+    of them that look into modules as well.
     """
 
     def __init__(self, every: int) -> None:
         self._every = every
         self._next_sample = 1
         self._due = False
+        self._samples = 0
         self.iteration = 0
-        self.sampled = self.structural = False
+        self.sampled = self.structural = self.probed = False
         self.advance()
 
     def advance(self) -> None:
@@ -26,8 +30,11 @@ class Schedule:
         n = self.iteration = self.iteration + 1
         self.sampled = n in EARLY_STEPS or n >= self._next_sample
         if n >= self._next_sample:
-            self._next_sample = n + max(self._every, n // 20) - (1 if n == 1 else 0)
+            self._next_sample = n + max(self._every, n // 10) - (1 if n == 1 else 0)
         self.structural = self.sampled and n in STRUCTURE_STEPS
+        if self.sampled:
+            self._samples += 1
+        self.probed = self.sampled and (n <= PROBED_UNTIL or self._samples % 2 == 0 or self.structural)
 
     def want_structure(self) -> None:
         """Something new has been met: look at the structure of the next sampled backward."""

@@ -49,7 +49,6 @@ class Weights:
     parameters: list[Tensor]
     rows: Rows
     before: stats.Snapshot
-    norms: Tensor
 
 
 @dataclass

@@ -64,7 +64,7 @@ class Structure:
             self._emit_graph(facts)
         if not pending.roots and not self.sealed:
             pending.data = graph.data_inputs(graph.walk(roots))
-        for call in pending.loss_calls if self._schedule.structural else ():
+        for call in [c for c in pending.loss_calls if c.prediction is not None]:
             self.emit("loss-call", batch.inspect_loss(call) | {"loss": value})
 
     def _register_leaves(self, facts: graph.GraphFacts, frame: FrameType | None, optimizers: bool) -> None:
