@@ -109,7 +109,7 @@ class ScalingClipper(Clipper):
         """
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
-        each = norms(gradients.read, p=self.p)
+        each = norms(gradients.read, p=self.p, groups=gradients.groups)
         total = joint(each, self.p)
         return decide(gradients, each, total, lambda: self.factors(each, total, gradients, factor), self.p)
 

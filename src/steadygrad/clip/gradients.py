@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from steadygrad.clip.norms import on_host
+from steadygrad.clip.norms import alike, on_host
 from steadygrad.errors import InputError
 
 
@@ -27,6 +27,7 @@ class Gradients:
             the same tensors unless a gradient is sparse and not yet coalesced.
         positions: where each parameter stands among all that were given, those without a gradient included.
         given: how many parameters were given.
+        groups: indices of those of one device and type each.
     """
 
     parameters: list[Tensor]
@@ -34,6 +35,7 @@ class Gradients:
     write: list[Tensor]
     positions: Sequence[int]
     given: int
+    groups: list[Sequence[int]] = field(repr=False)
     _names: list[str] | None = field(default=None, repr=False)
 
     def names(self) -> tuple[str, ...]:
@@ -75,9 +77,10 @@ def collect(parameters: Parameters) -> Gradients:
         tensors = [tensors[i] for i in positions]
     found = [g for g in grads if g is not None]
     if _ordinary(found):
-        return Gradients(tensors, found, found, positions, len(grads), names)
+        return Gradients(tensors, found, found, positions, len(grads), alike(found), names)
     pairs = [_read_write(p, g) for p, g in zip(tensors, found, strict=True)]
-    return Gradients(tensors, [r for r, _ in pairs], [w for _, w in pairs], positions, len(grads), names)
+    read, write = [r for r, _ in pairs], [w for _, w in pairs]
+    return Gradients(tensors, read, write, positions, len(grads), alike(read), names)
 
 
 def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> _Unpacked:
@@ -135,18 +138,17 @@ def scale(gradients: Gradients, coefficient: Tensor) -> None:
     On the CPU a coefficient of 1 costs nothing. On an accelerator nobody waits to find out, so the pass over the
     gradients is made, and leaves them as they are to the bit.
     """
-    for tensors in _groups(gradients.write):
-        device = tensors[0].device
-        if device.type == "cpu":
-            factor = float(on_host(coefficient.cpu()))
-            if factor != 1.0:
-                torch._foreach_mul_(tensors, factor)
-        elif tensors[0].dtype in (torch.float16, torch.bfloat16):
+    for members in gradients.groups:
+        tensors = gradients.write if len(members) == len(gradients.write) else [gradients.write[i] for i in members]
+        first = tensors[0]
+        if first.device.type == "cpu" and float(on_host(coefficient.cpu())) == 1.0:
+            continue
+        if first.dtype in (torch.float16, torch.bfloat16):
             # A 16-bit copy of the factor would be off by up to 0.4%; this kernel multiplies in float32.
-            seen = torch.zeros((), device=device)
-            torch._amp_foreach_non_finite_check_and_unscale_(tensors, seen, coefficient.to(device, torch.float32))
+            seen = torch.zeros((), device=first.device)
+            torch._amp_foreach_non_finite_check_and_unscale_(tensors, seen, coefficient.to(first.device))
         else:
-            torch._foreach_mul_(tensors, coefficient.to(device))
+            torch._foreach_mul_(tensors, coefficient.to(first))
 
 
 @torch.no_grad()
@@ -160,11 +162,3 @@ def scale_each(gradients: Gradients, coefficients: Tensor) -> None:
         return
     for tensor, factor in zip(gradients.write, coefficients, strict=True):
         tensor.copy_(tensor * factor.to(tensor.device))
-
-
-def _groups(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Of one device and type each: the foreach kernels need that to be one kernel."""
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
-    return list(groups.values())
