@@ -15,19 +15,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from steadygrad.clip.adaptive import AdaGC, Quantile, ZScore
     from steadygrad.clip.base import Clipper
-    from steadygrad.clip.fixed import GlobalNorm
+    from steadygrad.clip.compose import Chain, Scheduled
+    from steadygrad.clip.fixed import BlockRMS, GlobalNorm, PerTensorNorm, Value
     from steadygrad.clip.info import ClipInfo
+    from steadygrad.clip.unitwise import AdaptiveUnit
 
 _HOME = {
+    "AdaGC": "adaptive",
+    "AdaptiveUnit": "unitwise",
+    "BlockRMS": "fixed",
+    "Chain": "compose",
     "ClipInfo": "info",
     "Clipper": "base",
     "GlobalNorm": "fixed",
+    "PerTensorNorm": "fixed",
+    "Quantile": "adaptive",
+    "Scheduled": "compose",
+    "Value": "fixed",
+    "ZScore": "adaptive",
 }
 __all__ = [
+    "AdaGC",
+    "AdaptiveUnit",
+    "BlockRMS",
+    "Chain",
     "ClipInfo",
     "Clipper",
     "GlobalNorm",
+    "PerTensorNorm",
+    "Quantile",
+    "Scheduled",
+    "Value",
+    "ZScore",
 ]
 
 

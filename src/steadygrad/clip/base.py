@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,7 +71,9 @@ class Clipper(ABC):
     @torch.no_grad()
     def apply(self, parameters: Parameters, info: ClipInfo) -> None:
         """Scale the gradients as :meth:`measure` decided."""
-        gradients = collect(parameters)
+        self._apply(collect(parameters), info)
+
+    def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
         if info.coefficients is None:
             scale(gradients, info.coefficient)
         else:
@@ -98,43 +100,45 @@ class ScalingClipper(Clipper):
     p: float = 2.0
 
     @abstractmethod
-    def factors(self, norms: Tensor, total: Tensor, gradients: Gradients, factor: float) -> Tensor:
-        """0-dim, or ``[P]``: what to multiply the gradients by.
+    def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
+        """0-dim, or ``[P]``: what to multiply the gradients by. May be anything where the total is not finite.
 
         Args:
+            gradients: what was measured.
             norms: of each tensor, ``[P]``.
             total: of all together, 0-dim.
-            gradients: what they were measured of.
             factor: multiplies the threshold.
         """
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
-        each = norms(gradients.read, p=self.p, groups=gradients.groups)
-        total = joint(each, self.p)
-        return decide(gradients, each, total, lambda: self.factors(each, total, gradients, factor), self.p)
+        return self.decide(gradients, norms(gradients.tensors, p=self.p, groups=gradients.groups), factor)
+
+    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0) -> ClipInfo:
+        """The result for gradients of these norms, ``[P]``, whatever the gradients now hold."""
+        total = joint(norms, self.p)
+        non_finite = ~torch.isfinite(total)
+        chosen = torch.where(non_finite, 1.0, self.factors(gradients, norms, total, factor)).to(torch.float32)
+        after = total * chosen if chosen.dim() == 0 else joint(norms * chosen, self.p)
+        return ClipInfo(
+            norm_before=total,
+            norm_after=after,
+            coefficient=chosen if chosen.dim() == 0 else ratio(after, total),
+            clipped=(chosen < 1).any(),
+            non_finite=non_finite,
+            norms=norms,
+            coefficients=chosen if chosen.dim() else None,
+            _names=gradients.names,
+        )
 
 
-def decide(
-    gradients: Gradients, each: Tensor, total: Tensor, factors: Callable[[], Tensor], p: float = 2.0
-) -> ClipInfo:
-    """Put the result together: factors of 1 where anything is not finite."""
-    non_finite = ~torch.isfinite(total)
-    chosen = torch.where(non_finite, 1.0, factors()).to(torch.float32)
-    if chosen.dim() == 0:
-        after, coefficient, coefficients = total * chosen, chosen, None
-    else:
-        after, coefficients = joint(each * chosen, p), chosen
-        coefficient = torch.where(non_finite | (total == 0), 1.0, after / total).to(torch.float32)
-    return ClipInfo(
-        norm_before=total,
-        norm_after=after,
-        coefficient=coefficient,
-        clipped=(chosen < 1).any(),
-        non_finite=non_finite,
-        norms=each,
-        coefficients=coefficients,
-        _names=gradients.names,
-    )
+def ratio(after: Tensor, before: Tensor) -> Tensor:
+    """``after / before`` as a 0-dim float32; 1 where that says nothing."""
+    return torch.where(torch.isfinite(before) & (before > 0), after / before, 1.0).to(torch.float32)
+
+
+def bounded(size: Tensor, bound: Tensor | float) -> Tensor:
+    """``min(1, bound / size)``, written as a choice, so that 0 / 0 and inf / inf do not become NaN."""
+    return torch.where(size > bound, bound / size, 1.0)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -142,10 +146,18 @@ def _listed(names: tuple[str, ...]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
+def number(name: str, value: float, *, low: float, high: float = math.inf, what: str = "") -> float:
+    """Check an option: ``low <= value < high``."""
+    found = float(value)
+    if not low <= found < high:
+        raise InputError(f"{name} must be at least {low:g} and below {high:g}, got {value!r}{what and '; ' + what}")
+    return found
+
+
 def at_least_zero(name: str, value: float) -> float:
     """Check a threshold: 0 or more; ``inf`` measures only."""
-    number = float(value)
-    if not number >= 0:
-        why = "a negative one would turn gradients around" if number < 0 else "look at where it was computed"
+    found = float(value)
+    if not found >= 0:
+        why = "a negative one would turn gradients around" if found < 0 else "look at where it was computed"
         raise InputError(f"{name} must be 0 or more (inf: measure only), got {value!r}; {why}")
-    return number
+    return found

@@ -1,12 +1,19 @@
-"""Clippers with a fixed threshold and no state."""
+"""Clippers with a fixed threshold and no statistics.
+
+Shapes legend: P = parameters that have a gradient.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-from steadygrad.clip.base import ScalingClipper, at_least_zero
+from steadygrad.clip.base import Clipper, ScalingClipper, at_least_zero, bounded, number, ratio
 from steadygrad.clip.gradients import Gradients
+from steadygrad.clip.info import ClipInfo
+from steadygrad.clip.norms import joint, norms, on_host
 from steadygrad.errors import InputError
 
 
@@ -41,17 +48,129 @@ class GlobalNorm(ScalingClipper):
         super().__init__(error_if_nonfinite=error_if_nonfinite)
         self.max_norm = at_least_zero("max_norm", max_norm)
         self.p = float(p)
-        self.eps = float(eps)
+        self.eps = number("eps", eps, low=0.0, what="1e-6 is torch's")
         if not self.p > 0:
             raise InputError(f"p must be positive, got {p!r}; 2 is the usual norm, inf the largest entry")
-        if not 0 <= self.eps < float("inf"):
-            raise InputError(f"eps must be 0 or more and finite, got {eps!r}; 1e-6 is torch's")
 
-    def factors(self, norms: Tensor, total: Tensor, gradients: Gradients, factor: float) -> Tensor:
+    def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
         """``[]``: the joint norm decides."""
-        bound, size = self.max_norm * factor, total + self.eps
-        # Written as a choice, 0 / 0 and inf / inf never come up.
-        return torch.where(size > bound, bound / size, 1.0)
+        return bounded(total + self.eps, self.max_norm * factor)
 
-    def __repr__(self) -> str:
-        return f"GlobalNorm({self.max_norm:g}, p={self.p:g}, eps={self.eps:g})"
+
+class PerTensorNorm(ScalingClipper):
+    """Scale each gradient so that its own norm is at most ``max_norm``; large tensors no longer drown small ones.
+
+    ``g_i *= min(1, max_norm / norm_i)``: ``clipnorm`` of Keras. The direction of the whole gradient changes.
+
+    Args:
+        max_norm: the threshold of each tensor, 0 or more; ``inf`` measures only.
+        p: the norm: 2, any other positive number, or ``inf``.
+        error_if_nonfinite: raise instead of reporting NaN or Inf.
+
+    Raises:
+        InputError: a threshold below 0 or NaN, or ``p`` that is not positive.
+
+    Example:
+        >>> weight, bias = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+        >>> weight.grad, bias.grad = torch.tensor([30.0, 40.0]), torch.tensor([0.5])
+        >>> info = PerTensorNorm(1.0)([weight, bias])
+        >>> [round(x, 4) for x in weight.grad.tolist()], bias.grad.tolist()
+        ([0.6, 0.8], [0.5])
+    """
+
+    def __init__(self, max_norm: float = 1.0, *, p: float = 2.0, error_if_nonfinite: bool = False) -> None:
+        super().__init__(error_if_nonfinite=error_if_nonfinite)
+        self.max_norm = at_least_zero("max_norm", max_norm)
+        self.p = float(p)
+        if not self.p > 0:
+            raise InputError(f"p must be positive, got {p!r}; 2 is the usual norm, inf the largest entry")
+
+    def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
+        """``[P]``: each by its own norm."""
+        return bounded(norms, self.max_norm * factor)
+
+
+class BlockRMS(ScalingClipper):
+    """Scale each gradient so that the root mean square of its entries is at most ``max_rms``, whatever its size.
+
+    ``g_i /= max(1, rms_i / max_rms)``: ``optax.clip_by_block_rms``; the clipping of Adafactor (Shazeer and Stern, ICML
+    2018), applied to gradients.
+
+    Args:
+        max_rms: the threshold, 0 or more; ``inf`` measures only.
+        error_if_nonfinite: raise instead of reporting NaN or Inf.
+
+    Raises:
+        InputError: a threshold below 0 or NaN.
+
+    Example:
+        >>> weight = torch.zeros(4, requires_grad=True)
+        >>> weight.grad = torch.full((4,), 3.0)
+        >>> info = BlockRMS(1.0)([weight])
+        >>> weight.grad.tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, max_rms: float = 1.0, *, error_if_nonfinite: bool = False) -> None:
+        super().__init__(error_if_nonfinite=error_if_nonfinite)
+        self.max_rms = at_least_zero("max_rms", max_rms)
+
+    def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
+        """``[P]``: each by its norm, relative to its size."""
+        roots = [math.sqrt(max(1, p.numel())) for p in gradients.parameters]
+        bound = torch.tensor(roots, dtype=norms.dtype).to(norms.device, non_blocking=True) * (self.max_rms * factor)
+        return bounded(norms, bound)
+
+
+class Value(Clipper):
+    """Limit every entry to ``[-limit, limit]``. The direction changes.
+
+    ``g = min(max(g, -limit), limit)``: ``torch.nn.utils.clip_grad_value_``. Of complex gradients the real and the
+    imaginary part each. Unlike torch's, it does not turn an infinite gradient into an ordinary one.
+
+    Args:
+        limit: the threshold, 0 or more; ``inf`` measures only.
+        error_if_nonfinite: raise instead of reporting NaN or Inf.
+
+    Raises:
+        InputError: a threshold below 0 or NaN.
+
+    Example:
+        >>> weight = torch.zeros(3, requires_grad=True)
+        >>> weight.grad = torch.tensor([0.5, 4.0, -4.0])
+        >>> info = Value(1.0)([weight])
+        >>> weight.grad.tolist(), float(info.norm_after)
+        ([0.5, 1.0, -1.0], 1.5)
+    """
+
+    def __init__(self, limit: float = 1.0, *, error_if_nonfinite: bool = False) -> None:
+        super().__init__(error_if_nonfinite=error_if_nonfinite)
+        self.limit = at_least_zero("limit", limit)
+
+    def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
+        each = norms(gradients.tensors, groups=gradients.groups)
+        total = joint(each)
+        largest = joint(norms(gradients.tensors, p=math.inf, groups=gradients.groups), math.inf)
+        non_finite = ~torch.isfinite(total)
+        limit = torch.where(non_finite, math.inf, largest.new_full((), self.limit * factor))
+        return ClipInfo(
+            norm_before=total,
+            norm_after=torch.full_like(total, math.nan),
+            coefficient=torch.full_like(total, math.nan, dtype=torch.float32),
+            clipped=largest > limit,
+            non_finite=non_finite,
+            norms=each,
+            _names=gradients.names,
+            _plan=limit,
+        )
+
+    def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
+        limit: Tensor = info._plan
+        after = info.norm_before
+        if limit.device.type != "cpu" or on_host(info.clipped):
+            for tensor in gradients.tensors:
+                bound = limit.to(tensor)
+                torch.clamp(tensor, -bound, bound, out=tensor)
+            after = joint(norms(gradients.tensors, groups=gradients.groups))
+        info.norm_after.copy_(after)
+        info.coefficient.copy_(ratio(after, info.norm_before))

@@ -1,4 +1,4 @@
-"""The gradients of a call: which tensors to read, and which to scale.
+"""The gradients of a call, as tensors that can be read and scaled in place.
 
 Shapes legend: P = parameters that have a gradient.
 """
@@ -22,21 +22,24 @@ class Gradients:
 
     Attributes:
         parameters: ``[P]``, in the order given.
-        read: the gradients' numbers as dense real tensors: of sparse ones the summed values, of complex ones pairs.
-        write: views of the gradients' own memory, dense and real, to be scaled in place. ``read`` and ``write`` are
-            the same tensors unless a gradient is sparse and not yet coalesced.
+        tensors: the gradients' own numbers as dense real tensors, to be read and scaled in place: of sparse ones the
+            stored values, of complex ones pairs.
         positions: where each parameter stands among all that were given, those without a gradient included.
         given: how many parameters were given.
         groups: indices of those of one device and type each.
     """
 
     parameters: list[Tensor]
-    read: list[Tensor]
-    write: list[Tensor]
+    tensors: list[Tensor]
     positions: Sequence[int]
     given: int
     groups: list[Sequence[int]] = field(repr=False)
     _names: list[str] | None = field(default=None, repr=False)
+
+    @property
+    def named(self) -> bool:
+        """Whether the parameters came with names."""
+        return self._names is not None
 
     def names(self) -> tuple[str, ...]:
         """Names in the order of :attr:`parameters`."""
@@ -66,21 +69,20 @@ def collect(parameters: Parameters) -> Gradients:
     """
     if isinstance(parameters, Gradients):
         return parameters
-    names, tensors = _unpack(parameters)
+    names, given = _unpack(parameters)
     try:
-        grads = [p.grad for p in tensors]
+        grads = [p.grad for p in given]
     except AttributeError:
-        raise _not_a_parameter(tensors) from None
-    positions: Sequence[int] = range(len(tensors))
+        raise _not_a_parameter(given) from None
+    positions: Sequence[int] = range(len(given))
+    chosen = given
     if any(g is None for g in grads):
         positions = [i for i, g in enumerate(grads) if g is not None]
-        tensors = [tensors[i] for i in positions]
-    found = [g for g in grads if g is not None]
-    if _ordinary(found):
-        return Gradients(tensors, found, found, positions, len(grads), alike(found), names)
-    pairs = [_read_write(p, g) for p, g in zip(tensors, found, strict=True)]
-    read, write = [r for r, _ in pairs], [w for _, w in pairs]
-    return Gradients(tensors, read, write, positions, len(grads), alike(read), names)
+        chosen = [given[i] for i in positions]
+    tensors = [g for g in grads if g is not None]
+    if not _ordinary(tensors):
+        tensors = [_numbers(p, g) for p, g in zip(chosen, tensors, strict=True)]
+    return Gradients(chosen, tensors, positions, len(given), alike(tensors), names)
 
 
 def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> _Unpacked:
@@ -113,15 +115,18 @@ def _ordinary(grads: list[Tensor]) -> bool:
     )
 
 
-def _read_write(parameter: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def _numbers(parameter: Tensor, grad: Tensor) -> Tensor:
+    """A gradient's own memory, dense and real; a gradient that has no such is replaced by an equal one that has."""
     if grad.layout == torch.sparse_coo:
-        return _real(grad.coalesce().values()), _real(grad._values())
+        if not grad.is_coalesced():  # entries of one place count as their sum
+            grad = parameter.grad = grad.coalesce()
+        return _real(grad.values())
     if grad.layout != torch.strided:
-        return _real(grad.values()), _real(grad.values())
-    if any(size > 1 and step == 0 for size, step in zip(grad.shape, grad.stride(), strict=True)) or grad.is_conj():
-        # Elements that share memory, or numbers that are only marked as conjugate, cannot be scaled in place.
+        return _real(grad.values())
+    shared = any(size > 1 and step == 0 for size, step in zip(grad.shape, grad.stride(), strict=True))
+    if shared or grad.is_conj():
         grad = parameter.grad = grad.resolve_conj().clone(memory_format=torch.contiguous_format)
-    return _real(grad), _real(grad)
+    return _real(grad)
 
 
 def _real(tensor: Tensor) -> Tensor:
@@ -139,7 +144,9 @@ def scale(gradients: Gradients, coefficient: Tensor) -> None:
     gradients is made, and leaves them as they are to the bit.
     """
     for members in gradients.groups:
-        tensors = gradients.write if len(members) == len(gradients.write) else [gradients.write[i] for i in members]
+        tensors = (
+            gradients.tensors if len(members) == len(gradients.tensors) else [gradients.tensors[i] for i in members]
+        )
         first = tensors[0]
         if first.device.type == "cpu" and float(on_host(coefficient.cpu())) == 1.0:
             continue
@@ -154,11 +161,19 @@ def scale(gradients: Gradients, coefficient: Tensor) -> None:
 @torch.no_grad()
 def scale_each(gradients: Gradients, coefficients: Tensor) -> None:
     """Multiply each gradient by its own factor, ``[P]``; on the CPU those with a factor of 1 are left alone."""
-    if all(t.device.type == "cpu" for t in gradients.write):
+    if all(t.device.type == "cpu" for t in gradients.tensors):
         factors = on_host(coefficients.cpu()).tolist()
         chosen = [i for i, factor in enumerate(factors) if factor != 1.0]
         if chosen:
-            torch._foreach_mul_([gradients.write[i] for i in chosen], [factors[i] for i in chosen])
+            torch._foreach_mul_([gradients.tensors[i] for i in chosen], [factors[i] for i in chosen])
         return
-    for tensor, factor in zip(gradients.write, coefficients, strict=True):
-        tensor.copy_(tensor * factor.to(tensor.device))
+    for tensor, factor in zip(gradients.tensors, coefficients, strict=True):
+        multiply(tensor, factor)
+
+
+def multiply(tensor: Tensor, factor: Tensor) -> None:
+    """Multiply in place by a float32 tensor of as many dimensions, or of none."""
+    if factor.dim() == 0:  # torch rounds a 0-dim factor to a 16-bit tensor's type before it multiplies
+        tensor = tensor if tensor.dim() else tensor.view(1)
+        factor = factor.view([1] * tensor.dim())
+    tensor.mul_(factor.to(tensor.device))

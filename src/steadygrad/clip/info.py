@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class ClipInfo:
     norms: Tensor
     coefficients: Tensor | None = None
     _names: Callable[[], tuple[str, ...]] = field(default=tuple, repr=False)
-    _stages: list[ClipInfo] = field(default_factory=list, repr=False)
+    _plan: Any = field(default=None, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
