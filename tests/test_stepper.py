@@ -551,7 +551,7 @@ def test_clippers_that_are_not_foldable_scale_the_gradients() -> None:
     class Halves(GlobalNorm):
         foldable = False
 
-        def factors(self, norms: Tensor, total: Tensor, gradients: Any, factor: float) -> Tensor:
+        def factors(self, gradients: Any, norms: Tensor, total: Tensor, factor: float) -> Tensor:
             return torch.where(torch.arange(len(norms)) % 2 == 0, 0.5, 1.0)
 
     model, other = network(), network()

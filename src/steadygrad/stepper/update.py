@@ -149,7 +149,7 @@ class Update:
         return info.coefficient.reciprocal()
 
     def _zeroed(self, gradients: Gradients) -> ClipInfo:
-        for gradient in gradients.write:
+        for gradient in gradients.tensors:
             torch.nan_to_num_(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         return self.clip.measure(gradients)
 
