@@ -27,8 +27,8 @@ class Row:
 BASE = "records errors"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
-VIEWS = f"{BASE} store history detectors diagnosis advice replay jsonfile figures report terminal"
-EVERYTHING = f"{OBSERVERS} {VIEWS} session watching runner cli"
+VIEWS = f"{BASE} store history detectors diagnosis advice remedies replay jsonfile figures report terminal"
+EVERYTHING = f"{OBSERVERS} {VIEWS} interventions session watching runner cli"
 
 TABLE = {
     # 0: what crosses layers
@@ -49,6 +49,8 @@ TABLE = {
     # treatments, usable by themselves
     "dryrun": Row("errors", "numpy", torch=True),
     "init": Row("errors dryrun stats", "numpy rich plotly", lazily="figures", torch=True),
+    # 6: treating
+    "interventions": Row(f"{BASE} stats calls frames graph naming patching", torch=True),
     # 3: keeping
     "store": Row(BASE, "numpy"),
     # 4: detecting
@@ -58,7 +60,7 @@ TABLE = {
     # 5: explaining
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
-    "remedies": Row(f"{BASE} history view diagnosis advice", "numpy"),
+    "remedies": Row(f"{BASE} history view diagnosis advice", "numpy", lazily="interventions"),
     "advice": Row(f"{BASE} history view diagnosis", "numpy"),
     "replay": Row(f"{BASE} store history view detectors diagnosis advice", "numpy"),
     # 7: showing

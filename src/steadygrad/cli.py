@@ -64,6 +64,10 @@ def run(  # noqa: PLR0917
     ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of ours but errors.")] = False,
+    apply: Annotated[
+        list[str] | None,
+        typer.Option(help="Apply a remedy, e.g. clip-norm:1.0; may be repeated. See `remedies`.", metavar="REMEDY"),
+    ] = None,
     trace: Annotated[bool, typer.Option(help="Replay a failing step to find where a NaN was born.")] = True,
 ) -> None:
     """Run a training SCRIPT unmodified, watch it, and say what is wrong.
@@ -71,6 +75,7 @@ def run(  # noqa: PLR0917
     steadygrad run train.py --lr 0.1        options of ours go before the script, the script's own after it
     """
     from steadygrad.launch import Target, resolve
+    from steadygrad.remedies import parse_spec
 
     if fail_on not in (None, "warning", "critical"):
         raise typer.BadParameter(f"{fail_on!r} is neither warning nor critical", param_hint="--fail-on")
@@ -79,6 +84,7 @@ def run(  # noqa: PLR0917
     if script is None and module is None:
         raise typer.BadParameter("name the script to run, e.g. `steadygrad run train.py`", param_hint="SCRIPT")
     target = resolve(Target(script, module, tuple(arguments)))
+    remedies = tuple(parse_spec(text) for text in apply or [])
 
     try:
         from steadygrad.runner import RunOptions
@@ -91,7 +97,7 @@ def run(  # noqa: PLR0917
             "Install torch, or run with the Python that the script runs with: python -m steadygrad.cli run ..."
         ) from error
 
-    options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace)
+    options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace, remedies)
     _later.append(lambda: run_target(options))
 
 

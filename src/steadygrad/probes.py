@@ -268,7 +268,7 @@ class FunctionWatch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        name = FUNCTIONS.get(func)
+        name = FUNCTIONS.get(func) or FUNCTIONS.get(getattr(func, "__wrapped__", None))  # a remedy may wrap it
         if name is not None:
             before = args[0] if args else None
             inplace = isinstance(before, Tensor) and out is before

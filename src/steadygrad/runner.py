@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from steadygrad.errors import StoreError
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
-from steadygrad.records import Diagnosis, StepRecord, Symptom
+from steadygrad.records import Diagnosis, Fact, RemedySpec, StepRecord, Symptom
+from steadygrad.remedies import format_spec, install
 from steadygrad.report import write_report
 from steadygrad.session import Session, say
 from steadygrad.store import Run, new_run_folder, to_json
@@ -34,6 +36,7 @@ class RunOptions:
     report: bool = True
     quiet: bool = False
     trace: bool = True
+    apply: tuple[RemedySpec, ...] = ()
 
 
 class ObservedRun:
@@ -45,6 +48,8 @@ class ObservedRun:
         self._status = LiveStatus()
         self._state = "healthy"
         self.verdict: Diagnosis | None = None
+        self._notes: list[tuple[RemedySpec, str]] = []
+        self._undo: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +76,7 @@ class ObservedRun:
         )
         activate(session)
         self._session = session
+        self._undo = install(options.apply, notes=self._notes)  # last, so that the treated script is observed
         if not options.quiet:
             self._status.__enter__()
 
@@ -104,6 +110,7 @@ class ObservedRun:
         if not self._options.quiet:
             self._status.__exit__(None, None, None)
         session.update_meta(exit_code=outcome.exit_code)
+        self._take_back(session)
         self.verdict = session.close()
         report = self._report(session)
         meta = {**session.meta, "steps": session.history.steps, "exit_code": outcome.exit_code}
@@ -111,6 +118,17 @@ class ObservedRun:
             write_json(self._options.json_file, to_json(meta, self.verdict))
         if not self._options.quiet:
             print_diagnosis(self.verdict, meta, report)
+
+    def _take_back(self, session: Session) -> None:
+        """The remedies off again, and what came of them into the run's record."""
+        if self._undo is None:
+            return
+        self._undo()
+        for spec, note in self._notes:
+            fact = {"spec": format_spec(spec), "applied": note.startswith("applied"), "note": note}
+            session.fact(Fact("remedy", session.history.steps, fact))
+            if not self._options.quiet:
+                say(f"{format_spec(spec)} {note}")
 
     def _report(self, session: Session) -> Path | None:
         folder = session.folder

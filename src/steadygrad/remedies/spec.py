@@ -11,7 +11,7 @@ from steadygrad.records import RemedySpec
 CODES = (
     "clip-norm", "clip-value", "clip-adaptive", "lower-lr", "raise-lr", "warmup", "decay-schedule", "constant-lr",
     "reinit-xavier", "reinit-kaiming", "reinit-orthogonal", "reinit-lsuv", "swap-activation", "add-normalization",
-    "add-residual", "standardize-input", "skip-bad-step", "zero-grad", "full-precision", "scale-loss",
+    "add-residual", "standardize-input", "skip-bad-step", "zero-grad", "full-precision",
     "loss-on-logits", "mean-reduction", "match-shapes", "guard-operation", "adaptive-optimizer", "l2-regularization",
     "l1-regularization", "reduce-weight-decay", "replace-batchnorm", "loosen-clip", "attach-parameters",
 )  # fmt: skip

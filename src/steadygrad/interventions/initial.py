@@ -1,0 +1,164 @@
+"""Drawing the weights anew before the model first meets data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from steadygrad.interventions.places import chosen
+from steadygrad.interventions.report import Report
+from steadygrad.interventions.stage import Stage
+from steadygrad.interventions.values import positive
+from steadygrad.naming import fan_in_of, module_kind, parameter_role
+from steadygrad.records import RemedySpec
+
+#: ``draw(weight, fan in, fan out, generator)`` fills a matrix.
+Draw = Callable[[Tensor, int, int, torch.Generator], object]
+#: Drawn from a generator of our own, so that the script's random numbers stay what they are.
+SEED = 20210
+
+
+class Redraw:
+    """Draws the weights of every model anew, once, before its first training forward."""
+
+    def __init__(self, stage: Stage, spec: RemedySpec, report: Report, draw: Draw, *, embeddings: bool = False) -> None:
+        self._stage, self._place, self._report = stage, spec.place, report
+        self._draw, self._embeddings = draw, embeddings
+        self._generator = torch.Generator().manual_seed(SEED)
+        self._done = WeakTensorKeyDictionary()
+        self._models: WeakSet[nn.Module] = WeakSet()
+        stage.on_root(self.model)
+        stage.after_backward(self.loose)
+
+    @torch.no_grad()
+    def model(self, model: nn.Module) -> None:
+        """A model is about to run."""
+        if model in self._models:
+            return None
+        self._models.add(model)
+        if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+            return self._report.refused("lazy modules have no weights yet")
+        modules = chosen(model, self._place)
+        heads = [m for m in modules if module_kind(m) in ("linear", "conv")]
+        head = None if self._place or not heads else heads[-1]  # its bias may hold what is known of the targets
+        count = sum(self._weights(module, keep_bias=module is head) for module in modules)
+        if count:
+            self._report.applied(f"{count} weight tensors were drawn anew")
+        return None
+
+    def _weights(self, module: nn.Module, *, keep_bias: bool) -> int:
+        count = 0
+        for name, parameter in module.named_parameters(recurse=False):
+            role = parameter_role(module, name, parameter)
+            if parameter in self._done or not parameter.requires_grad or not parameter.is_floating_point():
+                continue
+            if role in ("weight", "recurrent") and parameter.dim() >= 2:
+                self._redraw(parameter, fan_in_of(module, parameter), gates=_gates(module, parameter), role=role)
+                count += 1
+            elif role == "embedding" and self._embeddings and parameter.dim() == 2:
+                self._fill(parameter, lambda w: _normal(w, 1 / math.sqrt(w.shape[1]), self._generator))
+                count += 1
+            elif role == "bias" and module_kind(module) in ("linear", "conv") and not keep_bias:
+                parameter.zero_()
+        return count
+
+    def _redraw(self, weight: Tensor, fan_in: int, *, gates: int = 1, role: str = "weight") -> None:
+        fan_out = max(1, weight.numel() // max(1, weight.shape[1] if weight.dim() > 2 else fan_in)) // gates
+
+        def fill(fresh: Tensor) -> None:
+            for gate in fresh.chunk(gates):
+                if role == "recurrent":
+                    nn.init.orthogonal_(gate, generator=self._generator)
+                else:
+                    self._draw(gate, max(1, fan_in), fan_out, self._generator)
+
+        self._fill(weight, fill)
+
+    def _fill(self, weight: Tensor, fill: Callable[[Tensor], None]) -> None:
+        """Filled on the CPU, where our generator is, whatever device the weight is on."""
+        self._done[weight] = True
+        fresh = torch.empty(weight.shape)
+        fill(fresh)
+        weight.copy_(fresh)
+
+    @torch.no_grad()
+    def loose(self, leaves: list[Tensor]) -> None:
+        """Weights of no module are met in the first backward pass only; its gradient is dropped."""
+        bare = [p for p in leaves if p.dim() == 2 and p not in self._done]
+        if self._models or self._place or not bare:
+            return
+        for weight in bare:
+            self._redraw(weight, weight.shape[0])
+        for leaf in leaves:
+            if leaf.grad is not None:
+                leaf.grad.zero_()
+        self._report.applied(f"{len(bare)} weight matrices were drawn anew after the first backward pass")
+
+
+def _gates(module: nn.Module, weight: Tensor) -> int:
+    """How many matrices a recurrent weight holds one above the other."""
+    size = getattr(module, "hidden_size", 0)
+    stacked = isinstance(module, nn.RNNBase | nn.RNNCellBase) and size and weight.shape[0] % size == 0
+    return weight.shape[0] // size if stacked else 1
+
+
+def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:
+    weight.normal_(0.0, std, generator=generator)
+
+
+def reinit_kaiming(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Variance 2 / fan_in: keeps the scale through ReLU layers (He et al., 2015)."""
+    gain = positive(spec, math.sqrt(2))
+    Redraw(stage, spec, report, lambda w, into, out, g: _normal(w, gain / math.sqrt(into), g))
+
+
+def reinit_xavier(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Variance 2 / (fan_in + fan_out): a compromise of both directions (Glorot and Bengio, 2010)."""
+    gain = positive(spec, 1.0)
+
+    def draw(weight: Tensor, into: int, out: int, generator: torch.Generator) -> None:
+        _normal(weight, gain * math.sqrt(2 / (into + out)), generator)
+
+    Redraw(stage, spec, report, draw, embeddings=True)
+
+
+def reinit_orthogonal(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Orthogonal rows or columns (Saxe et al., 2014)."""
+    gain = positive(spec, 1.0)
+    Redraw(stage, spec, report, lambda w, into, out, g: nn.init.orthogonal_(w, gain, generator=g))
+
+
+def reinit_lsuv(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Orthogonal, then scaled to outputs of variance 1 on the first batch (Mishkin and Matas, 2016)."""
+    Redraw(stage, spec, report, lambda w, into, out, g: nn.init.orthogonal_(w, generator=g))
+    _Unit(stage, spec, report)
+
+
+class _Unit:
+    """Scales each layer's weight, in the order in which layers run, by the spread of its first output."""
+
+    def __init__(self, stage: Stage, spec: RemedySpec, report: Report) -> None:
+        self._stage, self._place, self._report = stage, spec.place, report
+        self._done: WeakSet[nn.Module] = WeakSet()
+        stage.on_output(self.scale)
+
+    def scale(self, module: nn.Module, args: object, out: object) -> Tensor | None:
+        """In the first forward: an output that is divided like its weight is the output of the scaled layer."""
+        root = self._stage.root
+        if module in self._done or root is None or not self._stage.training_forward or not isinstance(out, Tensor):
+            return None
+        if module_kind(module) not in ("linear", "conv") or module not in chosen(root, self._place):
+            return None
+        self._done.add(module)
+        spread = float(out.detach().std()) if out.numel() > 1 else 0.0
+        if not (math.isfinite(spread) and spread > 0):
+            return None
+        with torch.no_grad():
+            for parameter in module.parameters(recurse=False):
+                parameter.div_(spread)
+        return out / spread

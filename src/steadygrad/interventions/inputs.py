@@ -1,0 +1,160 @@
+"""Standardising what a model is called with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.interventions.report import Report
+from steadygrad.interventions.stage import Stage
+from steadygrad.records import RemedySpec
+
+#: Statistics are gathered over at most this many batches and samples, then kept.
+BATCHES, SAMPLES = 10, 2000
+#: Inputs within these bounds are of a size that layers are made for.
+LARGE, SMALL, OFFSET = 3.0, 0.1, 3.0
+
+
+class Scale:
+    """Mean and spread of one argument, by feature."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.features = feature_axis(x)
+        self._batches, self._count = 0, 0
+        self._sum = self._squares = torch.zeros(1)
+        self.learn(x)
+        self.wanted = self._off(x)
+
+    def learn(self, x: Tensor) -> None:
+        """Take a training batch in, while there are few."""
+        if self._batches >= BATCHES or self._count >= SAMPLES:
+            return
+        rows = self._rows(x).double()
+        rows = rows[torch.isfinite(rows).all(1)]
+        self._batches += 1
+        self._count += len(rows)
+        self._sum = self._sum + rows.sum(0)
+        self._squares = self._squares + rows.square().sum(0)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.detach().movedim(self.features, -1).reshape(-1, x.shape[self.features])
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation; features that never change are left at their size."""
+        mean = self._sum / max(1, self._count)
+        variance = (self._squares / max(1, self._count) - mean.square()).clamp_min(0)
+        tiny = variance <= 1e-10 * (mean.square() + 1e-30)
+        return mean, torch.where(tiny, torch.ones_like(variance), variance).sqrt()
+
+    def _off(self, x: Tensor) -> bool:
+        """Whether some features are of a size or an offset that layers are not made for."""
+        rows = self._rows(x).double()
+        std, mean = torch.std_mean(rows, dim=0, correction=0)
+        size = (std.square() + mean.square()).sqrt()
+        live = size[std > 0]
+        if not len(live):
+            return False
+        uneven = live.numel() > 1 and bool(live.max() > 30 * live.min())
+        offset = float((mean.abs() / std.clamp_min(1e-30))[std > 0].median())
+        return uneven or offset > OFFSET or bool(live.max() > LARGE) or bool(live.max() < SMALL)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standardise."""
+        mean, std = self.moments()
+        shape = [1] * x.dim()
+        shape[self.features] = -1
+        return ((x - mean.to(x).reshape(shape)) / std.to(x).reshape(shape)).to(x.dtype)
+
+
+def feature_axis(x: Tensor) -> int:
+    """Channels of images ``[N, C, H, W]``, else the last axis."""
+    return 1 if x.dim() >= 4 else x.dim() - 1
+
+
+class Standardize:
+    """Standardises the floating-point arguments of root models whose size or offset is off."""
+
+    def __init__(self, stage: Stage, report: Report) -> None:
+        self._stage, self._report = stage, report
+        self._scales: WeakKeyDictionary[nn.Module, dict[str, Scale]] = WeakKeyDictionary()
+        stage.on_input(self.change)
+
+    @torch.no_grad()
+    def change(self, model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """A root model is called."""
+        scales = self._scales.setdefault(model, {})
+        new = tuple(self._changed(scales, str(i), value) for i, value in enumerate(args))
+        return new, {key: self._changed(scales, key, value) for key, value in kwargs.items()}
+
+    def _changed(self, scales: dict[str, Scale], key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return (
+                {k: self._changed(scales, f"{key}.{k}", v) for k, v in value.items()} if type(value) is dict else value
+            )
+        if type(value) in (list, tuple):
+            return type(value)(self._changed(scales, f"{key}.{i}", v) for i, v in enumerate(value))
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 2 or value.requires_grad:
+            return value
+        if not value.numel() or value.layout != torch.strided:
+            return value
+        scale = scales.get(key)
+        if scale is None:
+            scale = scales[key] = Scale(value)
+        elif self._stage.training_forward:
+            scale.learn(value)
+        if not scale.wanted or value.shape[scale.features] != len(scale.moments()[0]):
+            return value
+        mean, std = scale.moments()
+        self._report.applied(
+            f"input standardised: mean {float(mean.mean()):.3g}, std {math.sqrt(float(std.square().mean())):.3g}"
+        )
+        return scale(value)
+
+
+def standardize_input(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Mean 0 and spread 1 by feature, by the statistics of the first training batches."""
+    Standardize(stage, report)
+    _Products(stage, report)
+
+
+class _Products:
+    """In scripts without modules: data that is multiplied with weights from the left."""
+
+    def __init__(self, stage: Stage, report: Report) -> None:
+        self._stage, self._report = stage, report
+        self._scales: dict[tuple[int, int], Scale] = {}
+        stage.watch_modules()
+        for holder, name in (
+            (Tensor, "__matmul__"),
+            (torch, "matmul"),
+            (torch, "mm"),
+            (Tensor, "matmul"),
+            (Tensor, "mm"),
+            (torch.nn.functional, "linear"),
+        ):
+            stage.patch(holder, name, self._wrapped)
+
+    def _wrapped(self, original: Any) -> Any:
+        def product(x: Any, w: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._stage.modules and isinstance(x, Tensor) and isinstance(w, Tensor) and w.requires_grad:
+                x = self._changed(x, w)
+            return original(x, w, *args, **kwargs)
+
+        return product
+
+    @torch.no_grad()
+    def _changed(self, x: Tensor, w: Tensor) -> Tensor:
+        if x.requires_grad or not x.is_floating_point() or x.dim() != 2 or not w.is_leaf:
+            return x
+        key = (id(w), x.shape[1])
+        scale = self._scales.get(key)
+        if scale is None:
+            scale = self._scales[key] = Scale(x)
+        if scale.wanted:
+            self._report.applied("the data that meets the weights is standardised")
+            return scale(x)
+        return x

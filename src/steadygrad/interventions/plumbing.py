@@ -1,0 +1,109 @@
+"""What connects the parts of a training loop: cleared gradients, parameters in an optimizer, an uncut graph."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from steadygrad.interventions.report import Report
+from steadygrad.interventions.stage import Stage, parameters_of
+from steadygrad.interventions.values import one_of
+from steadygrad.records import RemedySpec
+
+
+def zero_grad(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Clear gradients after every step; before every backward where the script updates its weights itself."""
+
+    def clear(optimizer: Optimizer) -> None:
+        report.applied("gradients are cleared after every step")
+        if not stage.closure:
+            optimizer.zero_grad()
+
+    def clear_leaves(roots: list[Tensor]) -> None:
+        if stage.by_hand:
+            report.applied("gradients are cleared before every backward pass")
+            for leaf in known.values():
+                leaf.grad = None
+            known.clear()
+
+    def remember(leaves: list[Tensor]) -> None:
+        if stage.by_hand:
+            known.update({id(leaf): leaf for leaf in leaves})
+
+    known: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+    stage.after_step(clear)
+    stage.before_backward(clear_leaves)
+    stage.after_backward(remember)
+
+
+def attach_parameters(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Give forgotten parameters to the optimizer, or ignore what cuts them off from the loss."""
+    if one_of(spec, "optimizer", "reconnect") == "reconnect":
+        return _reconnect(stage, report)
+    loose: dict[int, Tensor] = {}
+
+    def look(leaves: list[Tensor]) -> None:
+        held = {id(p) for optimizer in stage.optimizers for p in parameters_of(optimizer)}
+        loose.update({id(leaf): leaf for leaf in leaves if id(leaf) not in held and leaf.grad is not None})
+
+    def attach(optimizer: Optimizer) -> None:
+        if loose:
+            count = sum(p.numel() for p in loose.values())
+            report.applied(f"{len(loose)} forgotten tensors ({count} values) were given to {type(optimizer).__name__}")
+            optimizer.param_groups[-1]["params"].extend(loose.values())
+            loose.clear()
+
+    stage.after_backward(look)
+    stage.before_step(attach)
+    return None
+
+
+def _reconnect(stage: Stage, report: Report) -> None:
+    """``detach()`` and ``no_grad()`` do nothing in a training forward pass, nor on what it returned."""
+    from steadygrad.frames import place, user_frame
+
+    def detach(original: Any) -> Any:
+        def wrapper(tensor: Tensor) -> Tensor:
+            frame = user_frame(2) if tensor.requires_grad and torch.is_grad_enabled() and stage.here() else None
+            if frame is None or not _by_user():
+                return original(tensor)  # type: ignore[no-any-return]
+            report.applied(f"detach() at {place(frame)} does nothing")
+            return tensor.view_as(tensor)
+
+        return wrapper
+
+    def numpy(original: Any) -> Any:
+        return lambda tensor, *a, **k: original(tensor.detach() if tensor.requires_grad else tensor, *a, **k)
+
+    stage.patch(Tensor, "detach", detach)
+    stage.patch(Tensor, "numpy", numpy)
+    stage.patch(Tensor, "__array__", numpy)
+    _ignore_no_grad(stage, report)
+
+
+def _by_user() -> bool:
+    """Whether the wrapper was called by the user's own line, not by torch."""
+    import sys
+
+    from steadygrad.frames import foreign
+
+    return not foreign(sys._getframe(2).f_code.co_filename)
+
+
+def _ignore_no_grad(stage: Stage, report: Report) -> None:
+    def enter(original: Any) -> Any:
+        def __enter__(context: Any) -> Any:  # noqa: N807
+            result = original(context)
+            if stage.training_forward and stage.modules:
+                report.applied("no_grad() in the forward pass does nothing")
+                torch.set_grad_enabled(True)
+            return result
+
+        return __enter__
+
+    stage.patch(torch.no_grad, "__enter__", enter)
+    stage.watch_modules()

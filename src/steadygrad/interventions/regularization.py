@@ -1,0 +1,56 @@
+"""Pulling weights towards zero: more of it, or less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from steadygrad.interventions.rate import Group, HeldBack
+from steadygrad.interventions.report import Report
+from steadygrad.interventions.stage import Stage, parameters_of
+from steadygrad.interventions.values import positive, rate
+from steadygrad.records import RemedySpec
+
+
+def reduce_weight_decay(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """Less weight decay in every group."""
+    wanted = rate(spec, "/100") if spec.value != "0" else None
+
+    def change(optimizer: Optimizer, group: Group, step: int) -> dict[str, Any]:
+        own = float(group.get("weight_decay") or 0.0)
+        if own <= 0:
+            return {}
+        new = own * wanted.factor(own) if wanted is not None else 0.0
+        report.applied(f"weight decay {own:g} -> {new:g} on {type(optimizer).__name__}")
+        return {"weight_decay": new}
+
+    HeldBack(stage, change)
+
+
+def _penalty(stage: Stage, report: Report, words: str, slope: Callable[[Tensor], Tensor]) -> None:
+    """Add a penalty's slope to the gradient of every matrix: the loss itself stays comparable."""
+
+    @torch.no_grad()
+    def add(optimizer: Optimizer) -> None:
+        report.applied(words)
+        for parameter in parameters_of(optimizer):
+            if parameter.grad is not None and parameter.dim() >= 2 and parameter.grad.layout == torch.strided:
+                parameter.grad.add_(slope(parameter))
+
+    stage.before_step(add)
+
+
+def l2_regularization(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """The slope of ``value / 2 * sum(w**2)``."""
+    size = positive(spec, 1e-4)
+    _penalty(stage, report, f"an L2 penalty of {size:g} on every matrix", lambda w: size * w)
+
+
+def l1_regularization(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """The slope of ``value * sum(|w|)``."""
+    size = positive(spec, 1e-5)
+    _penalty(stage, report, f"an L1 penalty of {size:g} on every matrix", lambda w: size * w.sign())
