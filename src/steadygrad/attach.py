@@ -187,7 +187,10 @@ class Attachment:
                     out = original(*args, **kwargs)
                 finally:
                     self._in_loss = False
-                self._call(self.monitor.loss_called, name, args, kwargs, out)
+                if self.monitor.looks_at_losses:
+                    self._call(self.monitor.loss_called, name, args, kwargs, out)
+                else:  # a guarded call costs more than all there is to do
+                    self.monitor.loss_passed(args, kwargs)
                 return out
 
             return loss
@@ -208,7 +211,8 @@ class Attachment:
                 result = original(tensors, *args, **kwargs)
             finally:
                 self._in_backward = False
-            self._call(self.monitor.backward_ended)
+            if self.monitor.looks_at_backward:
+                self._call(self.monitor.backward_ended)
             return result
 
         return backward

@@ -61,31 +61,23 @@ def _lower_median(values: NDArray[np.float32]) -> float:
 
 @dataclass(slots=True)
 class LossCall:
-    """One call of a known loss function: its tensors, without their graphs, until the step ends.
-
-    Of most steps only the target is kept.
-    """
+    """One call of a known loss function: its tensors, without their graphs, until the step ends."""
 
     name: str
+    prediction: Tensor | None
     target: Tensor | None
-    prediction: Tensor | None = None
-    reduction: str = "mean"
-    out: Tensor | None = None
-    site: str = ""
-
-
-def target_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The target that a loss function was given."""
-    target = args[1] if len(args) > 1 else kwargs.get("target")
-    return target.detach() if isinstance(target, Tensor) else None
+    reduction: str
+    out: Tensor | None
+    site: str
 
 
 def loss_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, frame: FrameType | None) -> LossCall:
     """Note a loss call from its arguments and the user's frame that it came from."""
     prediction = args[0] if args else kwargs.get("input")
-    given = [t.detach() if isinstance(t, Tensor) and measurable(t) else None for t in (prediction, out)]
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    given = [t.detach() if isinstance(t, Tensor) and measurable(t) else None for t in (prediction, target, out)]
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
-    return LossCall(name, target_of(args, kwargs), given[0], str(kwargs.get("reduction", "mean")), given[1], site)
+    return LossCall(name, given[0], given[1], str(kwargs.get("reduction", "mean")), given[2], site)
 
 
 @torch.no_grad()
@@ -118,7 +110,7 @@ def inspect_loss(call: LossCall) -> dict[str, Any]:
 
 
 def _target_facts(target: Tensor | None) -> dict[str, Any]:
-    if target is None or not measurable(target) or target.numel() == 0 or target.is_complex():
+    if target is None or target.numel() == 0 or target.is_complex():
         return {}
     t = target.detach().float()
     facts: dict[str, Any] = {"target_min": t.min().item(), "target_max": t.max().item(), "target_mean": t.mean().item()}

@@ -104,12 +104,18 @@ class Monitor:
 
     def loss_called(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """A known loss function was evaluated while gradients are enabled."""
-        calls = self._pending.loss_calls
-        if len(calls) < _LOSS_CALLS:
-            if self._schedule.structural:
-                calls.append(batch.loss_call(name, args, kwargs, out, user_frame(3)))
-            else:
-                calls.append(batch.LossCall(name, target=batch.target_of(args, kwargs)))
+        if len(self._pending.loss_calls) < _LOSS_CALLS:
+            self._pending.loss_calls.append(batch.loss_call(name, args, kwargs, out, user_frame(3)))
+
+    @property
+    def looks_at_losses(self) -> bool:
+        """Whether loss calls are to be noted whole in this step."""
+        return self._schedule.structural
+
+    def loss_passed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A known loss function was evaluated in a step of which only its target is kept. Cannot fail."""
+        if len(self._pending.targets) < _LOSS_CALLS:
+            self._pending.targets.append(args[1] if len(args) > 1 else kwargs.get("target"))
 
     def saved_tensors_are_sealed(self) -> None:
         """The script packs away what operations save for their backward."""
@@ -139,7 +145,6 @@ class Monitor:
 
     def backward_ended(self) -> None:
         """The backward pass returned."""
-        self._backwards_without_step += 1
         if self._schedule.sampled and not self._scaling.active and not self._clips_itself:
             for stream in self._streams:
                 gradients, _ = self._streams.gradients(stream)
@@ -147,6 +152,12 @@ class Monitor:
                     self._pending.raw[stream.index] = float(torch.linalg.vector_norm(stats.norms(gradients)))
         if self._built == 0 or (self._backwards_without_step > NEVER_STEPS and not len(self._streams)):
             self._open_manual(None)
+
+    @property
+    def looks_at_backward(self) -> bool:
+        """Whether the end of a backward pass is to be told: not in an ordinary step of an optimizer."""
+        self._backwards_without_step += 1
+        return self._schedule.sampled or self._built == 0 or self._backwards_without_step > NEVER_STEPS
 
     def grad_begins(self, roots: Sequence[Tensor], inputs: Sequence[Tensor], frame: FrameType | None) -> bool:
         """``torch.autograd.grad`` is asked for gradients of leaf tensors: a training step only without optimizers."""

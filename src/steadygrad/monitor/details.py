@@ -53,6 +53,6 @@ def batch_detail(pending: Pending) -> dict[str, float]:
         found["batch_size"] = float(inputs[0].shape[0])
     for tensor in inputs:
         found |= {k: v for k, v in batch.describe("input", tensor).items() if k not in found}
-    for call in pending.loss_calls:
-        found |= {k: v for k, v in batch.describe("target", call.target).items() if k not in found}
+    for target in pending.all_targets():
+        found |= {k: v for k, v in batch.describe("target", target).items() if k not in found}
     return found

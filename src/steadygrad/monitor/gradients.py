@@ -16,7 +16,7 @@ from torch import Tensor
 from steadygrad import stats
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
-from steadygrad.monitor.state import Measured, Pending, Stream
+from steadygrad.monitor.state import Measured, Pending, Rows, Stream
 from steadygrad.monitor.streams import Streams
 from steadygrad.monitor.structure import Structure
 from steadygrad.naming import Registry
@@ -50,8 +50,7 @@ class Gradients:
             norms = stats.safe_norms(gradients).cpu() * torch.as_tensor(scale, device="cpu")
             total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
         pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
-        vector = np.full(len(self._registry.parameters), NO_GRADIENT, dtype=np.float32)
-        vector[rows] = norms.float().numpy()
+        vector = _spread_out(norms.float().numpy(), rows, len(self._registry.parameters))
         losses = [v for values in pending.losses.values() for v in values]
         if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
             self._structure.trace_origin("gradient", pending)
@@ -82,6 +81,12 @@ class Gradients:
         unusual = bool(losses) and spread.count >= spread.warmup and spread.unusual(loss)
         spread.add(loss)
         return unusual
+
+
+def _spread_out(norms: NDArray[np.float32], rows: Rows, size: int) -> NDArray[np.float32]:
+    vector = np.full(size, NO_GRADIENT, dtype=np.float32)
+    vector[rows] = norms
+    return vector
 
 
 def loss_value(loss: Tensor) -> float:

@@ -112,6 +112,7 @@ class Pending:
     roots: list[tuple[Any, ...]] = field(default_factory=list)
     rng: Tensor | None = None
     loss_calls: list[batch.LossCall] = field(default_factory=list)
+    targets: list[Any] = field(default_factory=list)  # what loss functions were given, where the calls are not kept
     data: list[Tensor] = field(default_factory=list)
     clips: Clips = field(default_factory=Clips)
     raw: dict[int, float] = field(default_factory=dict)  # stream -> gradient norm as backward left it
@@ -119,3 +120,8 @@ class Pending:
     line: int = 0
     flags: list[str] = field(default_factory=list)
     measured: Measured | None = None
+
+    def all_targets(self) -> list[Tensor]:
+        """Targets of the step's loss calls."""
+        kept = [*(call.target for call in self.loss_calls), *self.targets]
+        return [t.detach() for t in kept if isinstance(t, Tensor) and stats.measurable(t)]

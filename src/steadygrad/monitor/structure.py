@@ -64,7 +64,7 @@ class Structure:
             self._emit_graph(facts)
         if not pending.roots and not self.sealed:
             pending.data = graph.data_inputs(graph.walk(roots))
-        for call in [c for c in pending.loss_calls if c.prediction is not None]:
+        for call in (c for c in pending.loss_calls if c.prediction is not None):
             self.emit("loss-call", batch.inspect_loss(call) | {"loss": value})
 
     def _register_leaves(self, facts: graph.GraphFacts, frame: FrameType | None, optimizers: bool) -> None:
@@ -121,7 +121,7 @@ class Structure:
     def _note_bad_batch(self, pending: Pending) -> None:
         """Data that is itself not finite needs no replay to be blamed."""
         given = [("input", first_tensor(args)) for args in pending.roots]
-        given += [("target", call.target) for call in pending.loss_calls]
+        given += [("target", target) for target in pending.all_targets()]
         given += [("input", tensor) for tensor in pending.data]
         for what, tensor in given:
             found = batch.describe(what, tensor) if tensor is not None and not tensor.requires_grad else {}
