@@ -48,7 +48,8 @@ TABLE = {
     "launch": Row("errors"),
     # treatments, usable by themselves
     "dryrun": Row("errors", "numpy", torch=True),
-    "init": Row("errors dryrun stats", "numpy rich plotly", lazily="figures", torch=True),
+    "init": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
+    "norm": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
     # 6: treating
     "interventions": Row(f"{BASE} stats calls frames graph naming patching", torch=True),
     # 3: keeping

@@ -19,6 +19,7 @@ from steadygrad.init.weights import Weight, weights
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from rich.console import Group
     from rich.table import Table
 
 #: A weight whose standard deviation is off its rule's by this factor is pointed out.
@@ -76,8 +77,11 @@ class Audit:
 
         return audit_figure(self)
 
-    def __rich__(self) -> Table:
-        return self.table()
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self.table(), Text("\n".join(self.problems) or "no scale is far from what it should be"))
 
 
 def audit(

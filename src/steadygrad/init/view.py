@@ -24,7 +24,7 @@ def _fan(value: float) -> str:
 
 def audit_table(audit: Audit) -> Table:
     """One row per weight; expected and measured side by side, deviations from the rule in colour."""
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption_style="")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("weight", overflow="fold")
     table.add_column("layer")
     table.add_column("then")
@@ -43,7 +43,6 @@ def audit_table(audit: Audit) -> Table:
             _number(row.rule_std),
             *map(_number, (row.forward_expected, row.forward, row.backward_expected, row.backward)),
         )
-    table.caption = Text("\n".join(audit.problems) or "no scale is far from what it should be")
     return table
 
 
