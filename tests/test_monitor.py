@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadygrad.attach import attached
+from steadygrad.history import History
 from steadygrad.monitor import Monitor
 from steadygrad.monitor.sampling import EARLY_STEPS, Schedule
 from steadygrad.naming import FULL, Registry
@@ -699,6 +700,26 @@ def test_sampling_follows_the_schedule() -> None:
     model, x = mlp(), torch.randn(4, 8)
     sink = watch(lambda: one_step(lambda: model(x).square().mean(), model.parameters(), steps=45), every=10)
     assert [r.step for r in sink.steps if r.detail is not None] == [1, 2, 3, 5, 10, 20, 30, 40]
+
+
+def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
+    torch.manual_seed(0)
+    model = mlp()
+    inputs = [torch.randn(16, 8) * (5.0 if step == 54 else 1.0) for step in range(1, 71)]
+    batches = iter(inputs)
+    sink = watch(
+        lambda: one_step(lambda: model(next(batches)).square().mean(), model.parameters(), steps=len(inputs)),
+        every=10,
+    )
+    by_step = {r.step: r for r in sink.steps}
+    assert by_step[54].detail is not None
+    assert by_step[54].detail.batch["input_max"] > 8
+    assert [r.step for r in sink.steps if "close-up" in r.flags] == [55, 56, 57]
+    assert all(by_step[s].detail.sites and "update_norm" in by_step[s].detail.parameters for s in (55, 56, 57))
+    history = History()
+    for record in sink.steps:
+        history.add(record)
+    assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 60, 70]
 
 
 def test_models_built_a_thousand_times_stay_in_bounded_tables() -> None:

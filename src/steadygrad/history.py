@@ -142,8 +142,11 @@ class StreamHistory:
             self._waiting.append((record.step, record.norms))
             if len(self._waiting) >= BLOCK:
                 self._settle()
-        if record.detail is not None and (record.detail.sites or "update_norm" in record.detail.parameters):
-            self.samples.add(record.step, record.detail)
+        detail = record.detail
+        if detail is None or "close-up" in record.flags:  # close-ups would make trouble look typical
+            return
+        if detail.sites or "update_norm" in detail.parameters:
+            self.samples.add(record.step, detail)
 
     def _add_loss(self, record: StepRecord) -> None:
         loss = record.loss

@@ -307,6 +307,8 @@ class Monitor:
         losses = pending.losses or self._last_losses
         if stream.uncleared is not None and self._schedule.sampled:
             pending.flags.append("stale-gradient")
+        if self._schedule.close_up:
+            pending.flags.append("close-up")
         measured = pending.measured if amp is None or not amp.skipped else None
         detail = None
         if measured is not None and (self._schedule.sampled or measured.unusual):

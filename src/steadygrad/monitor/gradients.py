@@ -57,6 +57,8 @@ class Gradients:
         unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
         self._unusual += unusual
         unusual = unusual and self._unusual <= UNUSUAL_DETAILS + self._schedule.iteration // 50
+        if unusual:
+            self._schedule.look_closely()
         return Measured(gradients, rows, vector, total, scale, unusual)
 
     def _norms_before_clips(

@@ -7,13 +7,15 @@ STRUCTURE_STEPS = frozenset({1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000})
 EARLY_STEPS = frozenset({1, 2, 3, 5})
 #: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
 PROBED_UNTIL = 100
+#: Steps observed in full after an unusual one.
+CLOSE_UPS = 3
 
 
 class Schedule:
     """Counts iterations and says which are observed in detail.
 
     Every ``every`` of them at first; in a long run, the next after a tenth of the run so far. ``probed`` ones are those
-    of them that look into modules as well.
+    of them that look into modules as well. A ``close_up`` is observed in full because a step before it was unusual.
     """
 
     def __init__(self, every: int) -> None:
@@ -21,8 +23,9 @@ class Schedule:
         self._next_sample = 1
         self._due = False
         self._samples = 0
+        self._close_until = 0
         self.iteration = 0
-        self.sampled = self.structural = self.probed = False
+        self.sampled = self.structural = self.probed = self.close_up = False
         self.advance()
 
     def advance(self) -> None:
@@ -35,6 +38,13 @@ class Schedule:
         if self.sampled:
             self._samples += 1
         self.probed = self.sampled and (n <= PROBED_UNTIL or self._samples % 2 == 0 or self.structural)
+        self.close_up = n <= self._close_until and not self.sampled
+        self.sampled |= self.close_up
+        self.probed |= self.close_up
+
+    def look_closely(self) -> None:
+        """This step is unusual: observe the next ones in full."""
+        self._close_until = self.iteration + CLOSE_UPS
 
     def want_structure(self) -> None:
         """Something new has been met: look at the structure of the next sampled backward."""
@@ -49,4 +59,4 @@ class Schedule:
     def next_is_sampled(self) -> bool:
         """Whether this iteration or the next one is observed in detail."""
         n = self.iteration + 1
-        return self.sampled or n in EARLY_STEPS or n >= self._next_sample
+        return self.sampled or n in EARLY_STEPS or n >= self._next_sample or n <= self._close_until
