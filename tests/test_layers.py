@@ -40,7 +40,8 @@ TABLE = {
     # treatments: usable without the monitor
     "schedules": Row("errors", torch=True),
     "clip": Row(BASE, "numpy", lazily="store", torch=True),
-    "guard": Row(f"{BASE} online", "numpy", torch=True),
+    "guard": Row(BASE, torch=True),
+    "faults": Row(BASE, "numpy", torch=True),
     "stepper": Row(f"{BASE} clip guard", torch=True),
     # 2: observing
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),

@@ -11,13 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygrad.errors import InputError, NonFiniteError, SteadyGradError, StoreError
+    from steadygrad.errors import GuardStopError, InputError, NonFiniteError, SteadyGradError, StoreError
+    from steadygrad.guard import Guard
     from steadygrad.stepper import Stepper
     from steadygrad.store import Run
     from steadygrad.watching import Watch, watch
 
 __version__ = "0.1.0"
 __all__ = [
+    "Guard",
+    "GuardStopError",
     "InputError",
     "NonFiniteError",
     "Run",
@@ -30,6 +33,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Guard": "steadygrad.guard",
+    "GuardStopError": "steadygrad.errors",
     "InputError": "steadygrad.errors",
     "NonFiniteError": "steadygrad.errors",
     "Run": "steadygrad.store",

@@ -15,3 +15,7 @@ class StoreError(SteadyGradError):
 
 class NonFiniteError(SteadyGradError, ArithmeticError):
     """Gradients that hold NaN or Inf, where an error was asked for. The message names the parameters."""
+
+
+class GuardStopError(SteadyGradError, RuntimeError):
+    """A guard ended the training, as nothing milder helped. The message says where the last good state is."""

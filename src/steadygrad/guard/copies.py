@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-
-_HOST = torch.device("cpu")
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -30,76 +28,75 @@ def copied(value: Any, device: torch.device | None = None) -> Any:
     return copy.deepcopy(value)
 
 
+@torch.no_grad()
 def put_back(now: Any, kept: Any) -> Any:
     """``kept`` in the place of ``now``: written into the same tensor where there is one of its kind.
 
     Others may hold that tensor (a captured graph, a foreach list), so it must stay the same object.
     """
     if isinstance(now, Tensor) and isinstance(kept, Tensor):
-        mine = local(now)
+        mine = local(now.detach())
         if mine.shape == kept.shape and mine.dtype == kept.dtype:
-            with torch.no_grad():
-                mine.copy_(kept)
+            mine.copy_(kept)
             return now
-    device = now.device if isinstance(now, Tensor) else None
-    return copied(kept, device)
+    return copied(kept, now.device if isinstance(now, Tensor) else None)
 
 
-class TensorCopies:
-    """Copies of tensors that keep their identity: parameters and buffers."""
-
-    def __init__(self, tensors: Iterable[Tensor], device: torch.device | None = None) -> None:
-        self.pairs = [(t, copied(t, device)) for t in tensors]
-
-    def restore(self) -> None:
-        """Write them back."""
-        for tensor, kept in self.pairs:
-            with torch.no_grad():
-                local(tensor.detach()).copy_(kept)
+def put_all_back(now: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
+    """Write copies back into the tensors they were taken of."""
+    for tensor, old in zip(now, kept, strict=True):
+        put_back(tensor, old)
 
 
-class OptimizerCopy:
-    """An optimizer's state and the options of its groups, rates included.
+def parameters(optimizer: Optimizer) -> list[Tensor]:
+    """All parameters of an optimizer, in the order of its groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def optimizer_state(optimizer: Optimizer, device: torch.device | None = None) -> dict[str, Any]:
+    """An optimizer's state by number of parameter, and the options of its groups, rates included.
 
     ``state_dict`` is not used: loading one casts state to the parameter's type, which is not the same bits for
     optimizers that keep float32 moments of half-precision parameters.
     """
+    held = optimizer.state
+    return {
+        "state": {i: copied(dict(held[p]), device) for i, p in enumerate(parameters(optimizer)) if held.get(p)},
+        "groups": [{k: copied(v) for k, v in group.items() if k != "params"} for group in optimizer.param_groups],
+    }
 
-    def __init__(self, optimizer: Optimizer, device: torch.device | None = None) -> None:
-        self._optimizer = optimizer
-        self.state = [(p, copied(dict(state), device)) for p, state in optimizer.state.items()]
-        self._groups = [_options(group) for group in optimizer.param_groups]
 
-    def restore(self) -> None:
-        """Put everything back; state that did not exist then is dropped."""
-        held = self._optimizer.state
-        for parameter in held.keys() - {p for p, _ in self.state}:
-            del held[parameter]
-        for parameter, kept in self.state:
-            now = held[parameter]
-            fresh = {name: put_back(now.get(name), value) for name, value in kept.items()}
-            now.clear()
-            now.update(fresh)
-        for group, options in zip(self._optimizer.param_groups, self._groups, strict=False):
-            for name in group.keys() - options.keys() - {"params"}:
+def restore_optimizer(optimizer: Optimizer, kept: dict[str, Any], *, options: bool = True) -> None:
+    """Put an optimizer's state back; state that did not exist then is dropped.
+
+    Args:
+        options: also those of the groups. Not where a scheduler goes on from the present rate.
+    """
+    for i, parameter in enumerate(parameters(optimizer)):
+        if i not in kept["state"]:
+            optimizer.state.pop(parameter, None)
+            continue
+        now = optimizer.state[parameter]
+        fresh = {name: put_back(now.get(name), value) for name, value in kept["state"][i].items()}
+        now.clear()
+        now.update(fresh)
+    if options:
+        for group, old in zip(optimizer.param_groups, kept["groups"], strict=True):
+            for name in group.keys() - old.keys() - {"params"}:
                 del group[name]
-            group.update({name: put_back(group.get(name), value) for name, value in options.items()})
-
-
-def _options(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: copied(value) for name, value in group.items() if name != "params"}
+            group.update({name: put_back(group.get(name), value) for name, value in old.items()})
 
 
 def tensors_in(value: Any) -> list[Tensor]:
     """All tensors of a nested copy."""
     if isinstance(value, Tensor):
         return [value]
-    items: Iterable[Any] = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    )
+    if isinstance(value, dict):
+        return tensors_in(list(value.values()))
+    items = value if isinstance(value, list | tuple) else ()
     return [tensor for item in items for tensor in tensors_in(item)]
 
 
 def finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether every number of these is finite. Reads them once, on whatever device they are."""
+    """Whether every number of these is finite. Reads them once."""
     return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point() or t.is_complex())

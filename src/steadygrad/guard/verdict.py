@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from steadygrad.guard.snapshots import Subject
 
 NONFINITE_LOSS = "non-finite loss"
 NONFINITE_GRADIENT = "non-finite gradient"
@@ -60,6 +63,9 @@ class Damping:
 
 class Judge(Protocol):
     """What a stepper asks of a guard."""
+
+    def bind(self, subject: Subject) -> None:
+        """Be told what a snapshot has to cover."""
 
     def limits(self) -> Limits:
         """Above these the coming step is bad."""

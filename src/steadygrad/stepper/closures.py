@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from steadygrad.errors import NonFiniteError
-from steadygrad.guard.copies import OptimizerCopy, TensorCopies, finite
+from steadygrad.guard.copies import copied, finite, optimizer_state, put_all_back, restore_optimizer
 from steadygrad.guard.verdict import NONFINITE, NONFINITE_GRADIENT, Limits
 from steadygrad.stepper.result import Outcome
 from steadygrad.stepper.update import Update, parameters, read
@@ -73,17 +73,17 @@ def step_with_closure(
         NonFiniteError: where ``error`` is asked for.
     """
     (optimizer,) = update.optimizers
-    copies = TensorCopies(parameters([optimizer])), OptimizerCopy(optimizer)
+    before = copied([p.detach() for p in parameters([optimizer])]), optimizer_state(optimizer)
     evaluations = Evaluations(update, closure, limits)
     try:
         reason = _run(optimizer, evaluations)
     except BaseException:
-        _restore(update, copies)
+        _restore(update, optimizer, *before)
         raise
     assert evaluations.first is not None, "the optimizer stepped without evaluating its closure"
     loss, info = evaluations.first
     if reason:
-        _restore(update, copies)
+        _restore(update, optimizer, *before)
         if error and reason in NONFINITE:
             raise NonFiniteError(f"{reason} while {type(optimizer).__name__} evaluated its closure")
     else:
@@ -101,7 +101,7 @@ def _run(optimizer: Optimizer, evaluations: Evaluations) -> str:
     return "" if finite([p.detach() for p in parameters([optimizer])]) else NONFINITE_GRADIENT
 
 
-def _restore(update: Update, copies: tuple[TensorCopies, OptimizerCopy]) -> None:
-    for each in copies:
-        each.restore()
+def _restore(update: Update, optimizer: Optimizer, values: list[Tensor], state: dict[str, Any]) -> None:
+    put_all_back(parameters([optimizer]), values)
+    restore_optimizer(optimizer, state)
     update.running.restore()

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from steadygrad.clip import GlobalNorm
 from steadygrad.errors import InputError
+from steadygrad.guard.snapshots import Subject
 from steadygrad.guard.verdict import Judge, Limits
 from steadygrad.stepper.closures import step_with_closure
 from steadygrad.stepper.replicas import Replicas
@@ -108,6 +109,9 @@ class Stepper:
             names=names,
         )
         self._on_nonfinite = on_nonfinite
+        if guard is not None:
+            scalers = [scaler] if scaler is not None and scaler.is_enabled() else []
+            guard.bind(Subject(optimizers, models, [*schedulers, *scalers, self.clip]))
         self._steps = self._skipped = 0
         self._unsettled: tuple[Outcome, Any] | None = None
         self._restart()
@@ -276,7 +280,10 @@ class Stepper:
             self._steps += 1
         if self.guard is None:
             return False
-        return self.guard.observe(outcome.found, outcome.reason, batch)
+        went_back = self.guard.observe(outcome.found, outcome.reason, batch)
+        if went_back:
+            self._update.running.keep()
+        return went_back
 
 
 def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
