@@ -28,7 +28,7 @@ BASE = "records errors"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis advice remedies replay jsonfile figures report terminal"
-EVERYTHING = f"{OBSERVERS} {VIEWS} interventions session watching runner cli"
+EVERYTHING = f"{OBSERVERS} {VIEWS} interventions session watching runner child cli"
 
 TABLE = {
     # 0: what crosses layers
@@ -47,6 +47,7 @@ TABLE = {
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
     **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),
     "launch": Row("errors"),
+    "child": Row(f"{BASE} remedies", "numpy", torch=True),
     # treatments, usable by themselves
     "dryrun": Row("errors", "numpy", torch=True),
     "init": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
@@ -71,7 +72,7 @@ TABLE = {
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(VIEWS, "numpy rich"),
     "commands": Row(f"{VIEWS} schedules", "rich typer"),
-    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch"),
+    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch child"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,10 @@ def run(  # noqa: PLR0917
         typer.Option(help="Apply a remedy, e.g. clip-norm:1.0; may be repeated. See `remedies`.", metavar="REMEDY"),
     ] = None,
     trace: Annotated[bool, typer.Option(help="Replay a failing step to find where a NaN was born.")] = True,
+    max_steps: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    extend: Annotated[int, typer.Option(min=0, hidden=True)] = 0,
+    seed_shift: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
+    progress_fd: Annotated[int | None, typer.Option(min=3, hidden=True)] = None,
 ) -> None:
     """Run a training SCRIPT unmodified, watch it, and say what is wrong.
 
@@ -87,10 +92,11 @@ def run(  # noqa: PLR0917
     remedies = tuple(parse_spec(text) for text in apply or [])
 
     try:
+        from steadygrad.child import TrialOptions
         from steadygrad.runner import RunOptions
         from steadygrad.runner import run as run_target
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if str(error.name).partition(".")[0] != "torch":
             raise
         raise InputError(
             "`steadygrad run` needs torch, which is not installed in this Python; stored runs can be read without it. "
@@ -98,6 +104,7 @@ def run(  # noqa: PLR0917
         ) from error
 
     options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace, remedies)
+    options = replace(options, trial=TrialOptions(max_steps, extend, seed_shift, progress_fd))
     _later.append(lambda: run_target(options))
 
 

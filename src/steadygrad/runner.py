@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from steadygrad.child import Trial, TrialOptions
 from steadygrad.errors import StoreError
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
@@ -37,6 +38,7 @@ class RunOptions:
     quiet: bool = False
     trace: bool = True
     apply: tuple[RemedySpec, ...] = ()
+    trial: TrialOptions = field(default_factory=TrialOptions)
 
 
 class ObservedRun:
@@ -50,6 +52,7 @@ class ObservedRun:
         self.verdict: Diagnosis | None = None
         self._notes: list[tuple[RemedySpec, str]] = []
         self._undo: Callable[[], None] | None = None
+        self._trial = Trial(options.trial, self._unhealthy)
 
     @property
     def name(self) -> str:
@@ -77,12 +80,15 @@ class ObservedRun:
         activate(session)
         self._session = session
         self._undo = install(options.apply, notes=self._notes)  # last, so that the treated script is observed
+        self._trial.begin()
         if not options.quiet:
             self._status.__enter__()
 
     def _folder(self) -> Path | None:
         if self._options.out is not None:
             return self._options.out
+        if not self._options.trial.recorded:
+            return None
         try:
             return new_run_folder(
                 Path("steadygrad-runs"), self._options.target.script or self._options.target.module or "run"
@@ -96,6 +102,10 @@ class ObservedRun:
             self._status.update(
                 step=record.step, loss=record.loss, grad_norm=record.grad_norm, lr=record.lr, state=self._state
             )
+        self._trial.step(record, self._notes)
+
+    def _unhealthy(self) -> bool:
+        return self._session is not None and self._session.diagnosis().verdict == "unhealthy"
 
     def _finding(self, symptom: Symptom) -> None:
         self._state = symptom.severity if self._state != "critical" else self._state
@@ -107,11 +117,16 @@ class ObservedRun:
         session = self._session
         if session is None:
             return
+        seconds = self._trial.script_ended()
         if not self._options.quiet:
             self._status.__exit__(None, None, None)
         session.update_meta(exit_code=outcome.exit_code)
         self._take_back(session)
         self.verdict = session.close()
+        steps, overhead = session.history.steps, session.overhead[0]
+        self._trial.answer(
+            self.verdict, self._notes, steps=steps, outcome=outcome.kind, seconds=seconds, overhead=overhead
+        )
         report = self._report(session)
         meta = {**session.meta, "steps": session.history.steps, "exit_code": outcome.exit_code}
         if self._options.json_file is not None:
