@@ -16,44 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from steadygrad.advice import CAUSES as CAUSES_ADVISED
-from steadygrad.advice import REMEDIES, TEXTS, advise
-from steadygrad.advice.numbers import first_layer, good_rate, good_threshold, round_to
 from steadygrad.detectors import detect
 from steadygrad.diagnosis import CAUSES, diagnose
 from steadygrad.history import History
 from steadygrad.records import Cause, Clip, Diagnosis
+from steadygrad.remedies import CAUSES_ADVISED, CODES, TEXTS, advise
+from steadygrad.remedies import REMEDIES_ADVISED as REMEDIES
+from steadygrad.remedies.numbers import first_layer, good_rate, good_threshold, round_to
 from steadygrad.view import View
-
-CODES = (
-    "clip-norm",
-    "clip-value",
-    "clip-adaptive",
-    "lower-lr",
-    "raise-lr",
-    "warmup",
-    "decay-schedule",
-    "reinit-xavier",
-    "reinit-kaiming",
-    "reinit-orthogonal",
-    "reinit-lsuv",
-    "swap-activation",
-    "add-normalization",
-    "add-residual",
-    "standardize-input",
-    "skip-bad-step",
-    "zero-grad",
-    "full-precision",
-    "loss-on-logits",
-    "guard-operation",
-    "adaptive-optimizer",
-    "l2-regularization",
-    "l1-regularization",
-    "reduce-weight-decay",
-    "replace-batchnorm",
-    "loosen-clip",
-    "attach-parameters",
-)
 
 
 def scattered(step: int) -> float:
@@ -210,13 +180,8 @@ def test_other_numbers_of_the_run() -> None:
 
 def test_the_lines_for_losses_suit_the_misuse() -> None:
     history = plain().history()
-    assert (
-        'reduction="mean"'
-        in text_of("loss-on-logits", history, "loss-misuse", "the loss is summed over 64 values").patch
-    )
-    assert (
-        "view_as" in text_of("loss-on-logits", history, "loss-misuse", "mse_loss broadcasts [8, 1] against [8]").patch
-    )
+    assert 'reduction="mean"' in text_of("mean-reduction", history, "loss-misuse", "the loss is summed over 64").patch
+    assert "view_as" in text_of("match-shapes", history, "loss-misuse", "mse_loss broadcasts [8, 1] to [8]").patch
     assert "no softmax" in text_of("loss-on-logits", history, "loss-misuse", "softmax twice").patch
 
 

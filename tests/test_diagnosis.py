@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from test_detectors import any_history
 from torch import Tensor, nn
 
-from steadygrad.advice import advise
 from steadygrad.detectors import detect
 from steadygrad.diagnosis import CAUSES, SHOWN, diagnose, rank
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.history import History
 from steadygrad.records import NO_GRADIENT, Diagnosis, ParameterInfo, StepRecord
+from steadygrad.remedies import advise
 from steadygrad.session import Session
 from steadygrad.view import View
 

@@ -17,10 +17,10 @@ import typer.main
 from test_cli import SCHEMA, conforms
 
 import steadygrad
-from steadygrad.advice import TEXTS
 from steadygrad.cli import app
 from steadygrad.detectors import DETECTORS
 from steadygrad.diagnosis import CAUSES
+from steadygrad.remedies import TEXTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [

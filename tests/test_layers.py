@@ -27,7 +27,7 @@ class Row:
 BASE = "records errors"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
-VIEWS = f"{BASE} store history detectors diagnosis advice remedies replay jsonfile figures report terminal"
+VIEWS = f"{BASE} store history detectors diagnosis remedies replay jsonfile figures report terminal"
 EVERYTHING = f"{OBSERVERS} {VIEWS} interventions session watching runner child cli"
 
 TABLE = {
@@ -63,9 +63,8 @@ TABLE = {
     # 5: explaining
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
-    "remedies": Row(f"{BASE} history view diagnosis advice", "numpy", lazily="interventions"),
-    "advice": Row(f"{BASE} history view diagnosis", "numpy"),
-    "replay": Row(f"{BASE} store history view detectors diagnosis advice", "numpy"),
+    "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
+    "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
     # 7: showing
     "jsonfile": Row(BASE),
     "figures": Row(VIEWS, "numpy plotly"),
@@ -147,13 +146,13 @@ def test_every_module_has_a_row_and_every_row_a_module() -> None:
 
 def test_the_rules_see_every_way_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
-    (tmp_path / "advice").mkdir()
-    (tmp_path / "advice" / "text.py").write_text(
+    (tmp_path / "remedies").mkdir()
+    (tmp_path / "remedies" / "text.py").write_text(
         "import torch.nn\nfrom . import other\nfrom .. import store\nfrom ..errors import InputError\n"
         "from steadygrad import cli, records\nimport json, pandas\n"
         "def f():\n    import importlib\n    importlib.import_module('torch')\n"
     )
-    found = [line.removeprefix("advice/text.py imports ") for line in violations("advice", TABLE["advice"])]
+    found = [line.removeprefix("remedies/text.py imports ") for line in violations("remedies", TABLE["remedies"])]
     assert sorted(found) == ["pandas", "steadygrad.cli", "steadygrad.store", "torch lazily", "torch.nn"]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from steadygrad.advice import advise
 from steadygrad.detectors import detect
 from steadygrad.diagnosis import diagnose
 from steadygrad.history import History
 from steadygrad.records import Diagnosis
+from steadygrad.remedies import advise
 from steadygrad.store import Run
 from steadygrad.view import View
 

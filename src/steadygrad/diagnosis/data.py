@@ -226,6 +226,6 @@ CORRUPT = CauseRule(
 MISUSE = CauseRule(
     "loss-misuse",
     _misuse,
-    ("loss-on-logits", "lower-lr"),
+    ("loss-on-logits", "mean-reduction", "match-shapes", "lower-lr"),
     explains=("learning-rate-too-low", "learning-rate-too-high", "missing-warmup", "saturating-activation", "unstable-operation", "dying-relu", "init-too-large"),
 )  # fmt: skip

@@ -251,7 +251,7 @@ TOO_HIGH = CauseRule(
     ("lower-lr", "clip-norm", "warmup", "adaptive-optimizer", "decay-schedule"),
     explains=("dying-relu", "unstable-operation", "precision-range", "corrupt-batch", "saturating-activation"),
 )
-TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-optimizer"))
+TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-optimizer", "constant-lr"))
 WARMUP = CauseRule(
     "missing-warmup", _warmup, ("warmup", "lower-lr", "clip-norm"), explains=("learning-rate-too-high", "dying-relu")
 )

@@ -202,7 +202,7 @@ DEEP = CauseRule(
 RECURRENCE = CauseRule(
     "long-recurrence",
     _recurrence,
-    ("clip-norm", "lower-lr", "reinit-orthogonal", "clip-adaptive"),
+    ("clip-norm", "lower-lr", "reinit-orthogonal", "add-residual", "clip-adaptive"),
     explains=("depth-without-shortcut", "learning-rate-too-low", "learning-rate-too-high", "saturating-activation"),
 )
 DYING = CauseRule(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad
+from torch.nn.utils import clip_grad, clip_grad_norm_, clip_grad_value_
 from torch.optim.optimizer import Optimizer
 
 from steadygrad.interventions.report import Report
@@ -44,7 +44,7 @@ def clip_norm(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
     def clip(parameters: list[Tensor]) -> None:
         report.applied(f"gradients are clipped to norm {limit:g}")
-        nn.utils.clip_grad_norm_(parameters, limit)
+        clip_grad_norm_(parameters, limit)
 
     _at_gradients(stage, clip)
 
@@ -55,7 +55,7 @@ def clip_value(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
     def clip(parameters: list[Tensor]) -> None:
         report.applied(f"gradient entries are clipped to {limit:g}")
-        nn.utils.clip_grad_value_(parameters, limit)
+        clip_grad_value_(parameters, limit)
 
     _at_gradients(stage, clip)
 
@@ -68,7 +68,7 @@ def clip_adaptive(stage: Stage, spec: RemedySpec, report: Report) -> None:
     def clip(parameters: list[Tensor]) -> None:
         report.applied(f"gradients are clipped to {factor:g} times the median of their last {WINDOW} norms")
         limit = factor * median(norms) if len(norms) >= ENOUGH else math.inf
-        norm = float(nn.utils.clip_grad_norm_(parameters, limit)) if parameters else 0.0
+        norm = float(clip_grad_norm_(parameters, limit)) if parameters else 0.0
         if math.isfinite(norm):
             norms.append(norm)
 
@@ -144,7 +144,7 @@ class _OwnClip:
             assert p.grad is not None
             p.grad.copy_(self._grads[id(p)])
         if self._limit < math.inf:
-            nn.utils.clip_grad_norm_(held, self._limit)
+            clip_grad_norm_(held, self._limit)
 
 
 class BadSteps:

@@ -29,6 +29,7 @@ class Redraw:
     def __init__(self, stage: Stage, spec: RemedySpec, report: Report, draw: Draw, *, embeddings: bool = False) -> None:
         self._stage, self._place, self._report = stage, spec.place, report
         self._draw, self._embeddings = draw, embeddings
+        self._biases_only = spec.value == "bias"
         self._generator = torch.Generator().manual_seed(SEED)
         self._done = WeakTensorKeyDictionary()
         self._models: WeakSet[nn.Module] = WeakSet()
@@ -48,7 +49,7 @@ class Redraw:
         head = None if self._place or not heads else heads[-1]  # its bias may hold what is known of the targets
         count = sum(self._weights(module, keep_bias=module is head) for module in modules)
         if count:
-            self._report.applied(f"{count} weight tensors were drawn anew")
+            self._report.applied(f"{count} tensors were set anew")
         return None
 
     def _weights(self, module: nn.Module, *, keep_bias: bool) -> int:
@@ -57,7 +58,9 @@ class Redraw:
             role = parameter_role(module, name, parameter)
             if parameter in self._done or not parameter.requires_grad or not parameter.is_floating_point():
                 continue
-            if role in ("weight", "recurrent") and parameter.dim() >= 2:
+            if self._biases_only:
+                count += self._clear(parameter) if role == "bias" else 0
+            elif role in ("weight", "recurrent") and parameter.dim() >= 2:
                 self._redraw(parameter, fan_in_of(module, parameter), gates=_gates(module, parameter), role=role)
                 count += 1
             elif role == "embedding" and self._embeddings and parameter.dim() == 2:
@@ -66,6 +69,11 @@ class Redraw:
             elif role == "bias" and module_kind(module) in ("linear", "conv") and not keep_bias:
                 parameter.zero_()
         return count
+
+    @staticmethod
+    def _clear(bias: Tensor) -> int:
+        bias.zero_()
+        return 1
 
     def _redraw(self, weight: Tensor, fan_in: int, *, gates: int = 1, role: str = "weight") -> None:
         fan_out = max(1, weight.numel() // max(1, weight.shape[1] if weight.dim() > 2 else fan_in)) // gates
@@ -112,8 +120,8 @@ def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:
 
 
 def reinit_kaiming(stage: Stage, spec: RemedySpec, report: Report) -> None:
-    """Variance 2 / fan_in: keeps the scale through ReLU layers (He et al., 2015)."""
-    gain = positive(spec, math.sqrt(2))
+    """Variance 2 / fan_in: keeps the scale through ReLU layers (He et al., 2015). ``bias``: only clear the biases."""
+    gain = math.sqrt(2) if spec.value == "bias" else positive(spec, math.sqrt(2))
     Redraw(stage, spec, report, lambda w, into, out, g: _normal(w, gain / math.sqrt(into), g))
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steadygrad.frames import foreign, user_frame
+from steadygrad.frames import user_frame
 from steadygrad.interventions.places import at_line
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
@@ -102,7 +102,7 @@ def _power(original: Any) -> Guarded:
             isinstance(exponent, float) and exponent == int(exponent) and exponent > 0
         )
         if isinstance(base, Tensor) and base.is_floating_point() and not whole:
-            base = base.clamp_min(EPS)
+            base = base.abs().clamp_min(EPS)  # not cut off at 0, where it would have no slope to come back by
         return original(base, exponent, *args, **kwargs)
 
     return power
@@ -140,6 +140,9 @@ GUARDS: dict[str, Callable[[Any], Guarded]] = {
 HOLDERS = (torch, Tensor, F)
 
 
+OVERFLOWING = ("exp", "expm1", "sinh", "cosh", "pow", "__pow__", "softmax", "log_softmax")
+
+
 class Guards:
     """Operations kept inside their domain where the user's code calls them, at one line or everywhere."""
 
@@ -148,23 +151,22 @@ class Guards:
         self._wide = one_of(spec, "clamp", "float64") == "float64"
         self._busy = False
         for name, guard in GUARDS.items():
-            for holder in HOLDERS:
-                stage.patch(holder, name, self._wrapped(name, guard))
-        stage.patch(torch.linalg, "norm", self._wrapped("norm", _length))
-        stage.patch(torch.linalg, "vector_norm", self._wrapped("norm", _length))
+            if not self._wide or name in OVERFLOWING:
+                for holder in HOLDERS:
+                    stage.patch(holder, name, self._wrapped(guard))
+        if not self._wide:
+            for name in ("norm", "vector_norm"):
+                stage.patch(torch.linalg, name, self._wrapped(_length))
 
-    def _wrapped(self, name: str, guard: Callable[[Any], Guarded]) -> Callable[[Any], Any]:
+    def _wrapped(self, guard: Callable[[Any], Guarded]) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
-            guarded = self._widened(original) if self._wide else guard(original)
+            guarded = _in_float64(original) if self._wide else guard(original)
 
             def operation(*args: Any, **kwargs: Any) -> Any:
                 if self._busy or not self._meant(args):
                     return original(*args, **kwargs)
                 self._busy = True
                 try:
-                    self._report.applied(
-                        f"{name} is kept inside its domain" if not self._wide else f"{name} is computed in float64"
-                    )
                     return guarded(*args, **kwargs)
                 finally:
                     self._busy = False
@@ -174,22 +176,23 @@ class Guards:
         return make
 
     def _meant(self, args: Any) -> bool:
-        x = args[0] if args else None
-        if not isinstance(x, Tensor) or not x.is_floating_point() or not self._stage.here():
-            return len(args) > 1 and isinstance(args[1], Tensor) and args[1].is_floating_point() and self._at_place()
-        return self._at_place()
+        if not any(isinstance(a, Tensor) and a.is_floating_point() for a in args[:2]) or not self._stage.here():
+            return False
+        if user_frame(3) is None or not at_line(self._place, 4):
+            return False
+        how = "computed in float64" if self._wide else "kept inside its domain"
+        self._report.applied(f"what can break {'at ' + self._place if self._place else 'in the script'} is {how}")
+        return True
 
-    def _at_place(self) -> bool:
-        frame = user_frame(4)
-        return frame is not None and not foreign(frame.f_code.co_filename) and at_line(self._place, 5)
 
-    @staticmethod
-    def _widened(original: Any) -> Guarded:
-        def double(*args: Any, **kwargs: Any) -> Any:
-            wide = tuple(a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
-            return original(*wide, **kwargs)
+def _in_float64(original: Any) -> Guarded:
+    """float64 holds what overflows float32; the result stays in float64, and so does what is made of it."""
 
-        return double
+    def double(*args: Any, **kwargs: Any) -> Any:
+        wide = tuple(a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
+        return original(*wide, **kwargs)
+
+    return double
 
 
 def guard_operation(stage: Stage, spec: RemedySpec, report: Report) -> None:

@@ -79,6 +79,7 @@ def _reconnect(stage: Stage, report: Report) -> None:
     def numpy(original: Any) -> Any:
         return lambda tensor, *a, **k: original(tensor.detach() if tensor.requires_grad else tensor, *a, **k)
 
+    stage.retain_graph = True  # what was cut off from one loss may now belong to the graph of another
     stage.patch(Tensor, "detach", detach)
     stage.patch(Tensor, "numpy", numpy)
     stage.patch(Tensor, "__array__", numpy)
@@ -98,7 +99,7 @@ def _ignore_no_grad(stage: Stage, report: Report) -> None:
     def enter(original: Any) -> Any:
         def __enter__(context: Any) -> Any:  # noqa: N807
             result = original(context)
-            if stage.training_forward and stage.modules:
+            if stage.training_forward and stage.modules and _by_user():
                 report.applied("no_grad() in the forward pass does nothing")
                 torch.set_grad_enabled(True)
             return result

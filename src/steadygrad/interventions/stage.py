@@ -43,6 +43,7 @@ class Stage:
         self.training_forward = False  # the running root was called with gradients on, in training mode
         self.by_module = False  # a model has been trained
         self.leave_out_update = False  # the next update is not made: what came before it was a rehearsal
+        self.retain_graph = False
         self._on_input: list[Callable[[nn.Module, Any, Any], tuple[Any, Any]]] = []
         self._on_root: list[Callable[[nn.Module], None]] = []
         self._after_root: list[Callable[[nn.Module, Any], None]] = []
@@ -247,17 +248,19 @@ class Stage:
         return factor
 
     def _backward(self, original: Any) -> Any:
-        def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> Any:
+        def backward(
+            tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, *args: Any, **kwargs: Any
+        ) -> Any:
             roots = tensors_of(tensors)
             if not self.here() or not real(roots):
-                return original(tensors, grad_tensors, *args, **kwargs)
+                return original(tensors, grad_tensors, retain_graph, *args, **kwargs)
             for act in self._before_backward:
                 act(roots)
             leaves = leaves_of(roots) if self._after_backward else []
             factor = self._factor()
             if factor != 1.0 and grad_tensors is None:
                 grad_tensors = [torch.full_like(t, factor) for t in roots]
-            result = original(tensors, grad_tensors, *args, **kwargs)
+            result = original(tensors, grad_tensors, self.retain_graph or retain_graph, *args, **kwargs)
             for look in self._after_backward:
                 look(leaves)
             return result

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from steadygrad.records import RemedySpec
+from steadygrad.remedies.advising import CAUSES_ADVISED, REMEDIES_ADVISED, advise
+from steadygrad.remedies.base import Remedy, Text
+from steadygrad.remedies.catalogue import FAMILIES, REMEDIES, TEXTS
+from steadygrad.remedies.proposing import candidates
 from steadygrad.remedies.spec import CODES, format_spec, parse_spec
 
 
@@ -20,4 +24,18 @@ def install(specs: Sequence[RemedySpec], *, notes: list[tuple[RemedySpec, str]] 
     return put(specs, notes=notes)
 
 
-__all__ = ["CODES", "format_spec", "install", "parse_spec"]
+__all__ = [
+    "CAUSES_ADVISED",
+    "CODES",
+    "FAMILIES",
+    "REMEDIES",
+    "REMEDIES_ADVISED",
+    "TEXTS",
+    "Remedy",
+    "Text",
+    "advise",
+    "candidates",
+    "format_spec",
+    "install",
+    "parse_spec",
+]

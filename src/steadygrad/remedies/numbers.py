@@ -1,4 +1,4 @@
-"""Numbers for the advice, taken from the run itself."""
+"""Numbers for remedies, taken from the run itself."""
 
 from __future__ import annotations
 
@@ -73,3 +73,10 @@ def first_layer(name: str) -> str:
     for part in [p for p in name.split(" ", maxsplit=1)[0].split(":", maxsplit=1)[0].split(".") if p]:
         path += f"[{part}]" if part.isdigit() else f".{part}"
     return path
+
+
+def high_threshold(view: View) -> float | None:
+    """A clip threshold that the run's largest usual gradients still pass: the 90% quantile of its norms."""
+    values = view.main.grad_norm.values() if view.main is not None else np.zeros(0)
+    values = values[np.isfinite(values) & (values > 0)]
+    return round_to(float(np.quantile(values, 0.9)), 2) if len(values) >= 3 else None

@@ -1,0 +1,102 @@
+"""Drawing the weights anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from steadygrad.records import Cause
+from steadygrad.remedies.base import Remedy
+from steadygrad.view import View
+
+RISK = "Throws away pretrained weights: only for layers that start from scratch."
+#: A layer starts at an unusual size where its gain (weight RMS times sqrt(fan_in)) is outside of these.
+USUAL_GAIN = (0.25, 3.0)
+
+
+def _words(rule: str, words: str) -> Callable[[View, Cause], tuple[str, str]]:
+    def text(view: View, cause: Cause) -> tuple[str, str]:
+        return (
+            f"{words} Applied before the optimizer is built, to every weight matrix.",
+            "for module in model.modules():\n"
+            "    if isinstance(module, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)):\n"
+            f"        {rule}\n"
+            "        if module.bias is not None:\n"
+            "            torch.nn.init.zeros_(module.bias)",
+        )
+
+    return text
+
+
+def odd_layers(view: View) -> list[str]:
+    """Modules whose weights start at an unusual size."""
+    low, high = USUAL_GAIN
+    rows = [view.parameters[row] for row, gain in view.init_gain.items() if not low < gain < high]
+    return list(dict.fromkeys(p.module for p in rows if p.module))
+
+
+def odd_biases(view: View) -> list[str]:
+    """Modules whose biases start far from zero, beside weights that do not."""
+    rows = [p for p in view.parameters if p.role == "bias" and p.init_rms > 1 and math.isfinite(p.init_rms)]
+    return list(dict.fromkeys(p.module for p in rows if p.module))
+
+
+def _values(view: View, cause: Cause) -> list[str]:
+    """Where few layers are off, those first: the others may be pretrained."""
+    layers = odd_layers(view)
+    weighted = {view.parameters[row].module for row in view.init_gain}
+    few = 0 < len(layers) <= max(1, len(weighted) // 3)
+    biases = [f"bias@{name}" for name in odd_biases(view)][:1]
+    return [*biases, *([f"@{layers[0]}"] if few and len(layers) == 1 else []), ""]
+
+
+def _plain(view: View, cause: Cause) -> list[str]:
+    return [""]
+
+
+REMEDIES = (
+    Remedy(
+        "reinit-kaiming",
+        "weights that start too large or too small, in ReLU networks",
+        RISK,
+        "reinit-kaiming@layers.3",
+        _words(
+            'torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")',
+            "Kaiming keeps the scale through ReLU layers.",
+        ),
+        _values,
+    ),
+    Remedy(
+        "reinit-xavier",
+        "the same for tanh, sigmoid, attention and recurrent networks",
+        RISK,
+        "reinit-xavier",
+        _words(
+            "torch.nn.init.xavier_uniform_(module.weight)",
+            "Xavier keeps the scale through linear, tanh and sigmoid layers.",
+        ),
+        _plain,
+    ),
+    Remedy(
+        "reinit-orthogonal",
+        "deep or recurrent networks",
+        RISK,
+        "reinit-orthogonal",
+        _words(
+            "torch.nn.init.orthogonal_(module.weight)",
+            "Orthogonal matrices change no length; they also suit recurrent weights.",
+        ),
+        _plain,
+    ),
+    Remedy(
+        "reinit-lsuv",
+        "architectures that no formula fits",
+        RISK,
+        "reinit-lsuv",
+        _words(
+            "torch.nn.init.orthogonal_(module.weight)  # then divide by the std of its output on a batch",
+            "LSUV sets every layer's output to variance 1 on real data.",
+        ),
+        _plain,
+    ),
+)

@@ -1,0 +1,169 @@
+"""The learning rate and the update rule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steadygrad.records import Cause
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.numbers import good_rate, optimizer_call, other_settings
+from steadygrad.view import View
+
+
+def _rate(view: View, *, lower: bool) -> tuple[float, float] | None:
+    """(the run's rate, a better one on the wanted side of it)."""
+    found = good_rate(view)
+    if found is None:
+        return None
+    old, new = found
+    if not (new < 0.7 * old if lower else new > 1.5 * old):
+        new = old / 10 if lower else old * 10
+    return old, new
+
+
+def _rate_line(view: View, *, lower: bool) -> str:
+    found = _rate(view, lower=lower)
+    if view.optimizer_type() == "manual update" or found is None:
+        return "lr = lr / 10" if lower else "lr = lr * 10"
+    old, new = found
+    name = optimizer_call(view)
+    return f"optimizer = torch.optim.{name}(model.parameters(), lr={new:g}{other_settings(view)})  # was {old:g}"
+
+
+def _lower_words(view: View, cause: Cause) -> tuple[str, str]:
+    return (
+        "Smaller steps stay where the loss is still well described by its gradient; at this rate a typical step would "
+        "change the weights by about 0.2%.",
+        _rate_line(view, lower=True),
+    )
+
+
+def _raise_words(view: View, cause: Cause) -> tuple[str, str]:
+    return (
+        "The signals are healthy but the weights hardly move; at this rate a typical step would change them by about "
+        "0.2%.",
+        _rate_line(view, lower=False),
+    )
+
+
+def _spread(view: View, *, lower: bool, usual: tuple[float, ...]) -> list[str]:
+    """The rate that the updates ask for first, then a grid; no two within a factor of two of each other."""
+    found = _rate(view, lower=lower)
+    asked = [found[0] / found[1] if lower else found[1] / found[0]] if found is not None else []
+    factors: list[float] = []
+    for factor in (*asked, *usual):
+        if 1.3 < factor <= 1e5 and all(not 0.5 < factor / other < 2 for other in factors):
+            factors.append(factor)
+    if found is None or len(view.streams) > 1 or view.optimizer_type() == "manual update":
+        return [f"{'/' if lower else 'x'}{factor:.2g}" for factor in factors]
+    return [f"{found[0] / factor if lower else found[0] * factor:.2g}" for factor in factors]
+
+
+def _lower_values(view: View, cause: Cause) -> list[str]:
+    return _spread(view, lower=True, usual=(10.0, 3.0, 30.0, 100.0))
+
+
+def _raise_values(view: View, cause: Cause) -> list[str]:
+    return _spread(view, lower=False, usual=(10.0, 100.0, 1000.0, 3.0))
+
+
+def _warmup_words(view: View, cause: Cause) -> tuple[str, str]:
+    steps = max(10, min(2000, view.history.steps // 10))
+    return (
+        "Adaptive optimizers take their largest steps first, when their averages hold few gradients. A ramp lets them "
+        "settle.",
+        f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / {steps}))\n"
+        "...\noptimizer.step()\nscheduler.step()",
+    )
+
+
+def _warmup_values(view: View, cause: Cause) -> list[str]:
+    steps = view.history.steps
+    return [f"{max(10, round(steps * share))}" for share in (0.4, 0.1)]
+
+
+def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
+    steps = max(1, view.history.steps)
+    return (
+        "A falling rate lets a noisy loss settle.",
+        f"scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max={steps})",
+    )
+
+
+def _constant_words(view: View, cause: Cause) -> tuple[str, str]:
+    return (
+        "The schedule has taken the rate down to nothing long before the loss was done: it may be stepped once per "
+        "batch where it was meant per epoch.",
+        "# scheduler.step()  # once per epoch, after the loop over batches, or not at all",
+    )
+
+
+def _constant_values(view: View, cause: Cause) -> list[str]:
+    """Only where the rate fell to under a hundredth in the first half of the run."""
+    rates = view.main.lr.values() if view.main is not None else np.zeros(0)
+    if len(rates) < 4 or not rates.max() > 0:
+        return []
+    return [""] if float(np.median(rates[len(rates) // 4 :])) < 0.1 * float(rates.max()) else []
+
+
+def _adaptive_words(view: View, cause: Cause) -> tuple[str, str]:
+    return (
+        "Adam scales each entry's step by its own gradient, which evens out bad scaling.",
+        "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)",
+    )
+
+
+def _adaptive_values(view: View, cause: Cause) -> list[str]:
+    return [] if view.adaptive or view.optimizer_type() in ("manual update", "LBFGS") else ["0.001", "0.01", "0.0003"]
+
+
+REMEDIES = (
+    Remedy(
+        "lower-lr",
+        "a step too big for the curvature: the loss oscillates, diverges, or units die",
+        "Too low a rate wastes the run.",
+        "lower-lr:/10",
+        _lower_words,
+        _lower_values,
+    ),
+    Remedy(
+        "raise-lr",
+        "weights that hardly move although the gradients are healthy",
+        "Raise in steps of 3 to 10 and watch the loss: above the stable rate it diverges.",
+        "raise-lr:x10",
+        _raise_words,
+        _raise_values,
+    ),
+    Remedy(
+        "warmup",
+        "adaptive optimizers and attention that are thrown off by their first steps",
+        "Too long a ramp wastes steps.",
+        "warmup:200",
+        _warmup_words,
+        _warmup_values,
+    ),
+    Remedy(
+        "decay-schedule",
+        "a loss that falls, then hovers",
+        "It does not help a rate that is too high from the start.",
+        "decay-schedule:1000",
+        _decay_words,
+        lambda view, cause: [f"{max(1, view.history.steps)}"],
+    ),
+    Remedy(
+        "constant-lr",
+        "a schedule that takes the rate to nothing too early",
+        "Without any decay a noisy loss does not settle.",
+        "constant-lr",
+        _constant_words,
+        _constant_values,
+    ),
+    Remedy(
+        "adaptive-optimizer",
+        "gradients of very different size from layer to layer, under plain SGD",
+        "Needs its own rate; 1e-3 is the usual start.",
+        "adaptive-optimizer:0.001",
+        _adaptive_words,
+        _adaptive_values,
+    ),
+)
