@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import steadygrad
 from steadygrad import clip
@@ -23,6 +25,7 @@ from steadygrad.clip import (
     PerTensorNorm,
     Quantile,
     Scheduled,
+    Sharded,
     Value,
     ZScore,
 )
@@ -41,6 +44,19 @@ class Case:
     bad: Callable[[float], Clipper]
     keeps_direction: bool = False
     settles: bool = True  # a second clip changes nothing
+
+
+def world() -> dist.ProcessGroup:
+    assert dist.group.WORLD is not None
+    return dist.group.WORLD
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pretended_group() -> Iterator[None]:
+    """A process group of one, whose reductions do nothing. tests/test_clip_distributed.py has real ones."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 CASES = {
@@ -74,6 +90,17 @@ CASES = {
         lambda: Scheduled(GlobalNorm(1.0), lambda t: math.inf),
         lambda x: Scheduled(GlobalNorm(x), lambda t: 1.0),
         keeps_direction=True,
+    ),
+    "Sharded": Case(
+        lambda: Sharded(GlobalNorm(0.5), world()),
+        lambda: Sharded(GlobalNorm(math.inf), world()),
+        lambda x: Sharded(GlobalNorm(x), world()),
+        keeps_direction=True,
+    ),
+    "Sharded in stages": Case(
+        lambda: Sharded(PerTensorNorm(0.5), world(), parts="stages"),
+        lambda: Sharded(Value(math.inf), world(), parts="stages"),
+        lambda x: Sharded(Value(x), world(), parts="stages"),
     ),
     "Chain": Case(
         lambda: Chain(PerTensorNorm(1.0), GlobalNorm(0.5)),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from steadygrad.clip.adaptive import AdaGC, Quantile, ZScore
     from steadygrad.clip.base import Clipper
     from steadygrad.clip.compose import Chain, Scheduled
+    from steadygrad.clip.distributed import Sharded
     from steadygrad.clip.fixed import BlockRMS, GlobalNorm, PerTensorNorm, Value
     from steadygrad.clip.info import ClipInfo
     from steadygrad.clip.unitwise import AdaptiveUnit
@@ -33,6 +34,7 @@ _HOME = {
     "PerTensorNorm": "fixed",
     "Quantile": "adaptive",
     "Scheduled": "compose",
+    "Sharded": "distributed",
     "Value": "fixed",
     "ZScore": "adaptive",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "PerTensorNorm",
     "Quantile",
     "Scheduled",
+    "Sharded",
     "Value",
     "ZScore",
 ]

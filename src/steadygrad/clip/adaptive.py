@@ -196,9 +196,9 @@ class ZScore(AdaptiveClipper):
         zero = torch.zeros((), dtype=torch.float64, device="cpu")
         return {"count": zero, "mean": zero.clone(), "variance": zero.clone()}
 
-    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0) -> ClipInfo:
+    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0, bad: Tensor | None = None) -> ClipInfo:
         """As of every scaling clipper; keeps the norm that the statistics are to learn."""
-        info = super().decide(gradients, norms, factor)
+        info = super().decide(gradients, norms, factor, bad)
         return replace(info, _plan=self._tamed(info.norm_before, factor))
 
     def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
@@ -280,11 +280,11 @@ class AdaGC(AdaptiveClipper):
         if loaded["gamma"].dim() != 1:
             raise InputError(f"AdaGC keeps one average per parameter, but the state has {loaded['gamma'].shape}")
 
-    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0) -> ClipInfo:
+    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0, bad: Tensor | None = None) -> ClipInfo:
         """As of every scaling clipper; keeps which parameters these are."""
         self._follow(norms.device)
         self._grow(gradients.given)
-        return replace(super().decide(gradients, norms, factor), _plan=self._index(gradients, norms.device))
+        return replace(super().decide(gradients, norms, factor, bad), _plan=self._index(gradients, norms.device))
 
     def _grow(self, given: int) -> None:
         known = len(self._state["gamma"])

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from steadygrad.clip.gradients import Gradients, Parameters, collect, scale, scale_each
 from steadygrad.clip.info import ClipInfo
-from steadygrad.clip.norms import joint, norms
 from steadygrad.errors import InputError, NonFiniteError
 
 
@@ -93,6 +92,39 @@ class Clipper(ABC):
             raise InputError(f"{type(self).__name__} has no state, but got {sorted(state)}; is it another clipper's?")
 
 
+class WrappingClipper(Clipper):
+    """A clipper that drives another one."""
+
+    def __init__(self, clipper: Clipper, *, error_if_nonfinite: bool = False) -> None:
+        if not isinstance(clipper, Clipper):
+            raise InputError(f"Expected a clipper such as GlobalNorm(1.0), got {type(clipper).__name__}")
+        super().__init__(error_if_nonfinite=error_if_nonfinite or clipper.error_if_nonfinite)
+        self.clipper = clipper
+
+    @property
+    def foldable(self) -> bool:  # type: ignore[override]
+        """As the clipper inside."""
+        return self.clipper.foldable
+
+    def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
+        return self.clipper._measure(gradients, factor)
+
+    def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
+        self.clipper._apply(gradients, info)
+
+    def commit(self, info: ClipInfo) -> None:
+        """Commit the clipper inside."""
+        self.clipper.commit(info)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the clipper inside."""
+        return self.clipper.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a stored state."""
+        self.clipper.load_state_dict(state)
+
+
 class ScalingClipper(Clipper):
     """A clipper that multiplies whole tensors by factors which follow from their norms alone."""
 
@@ -111,19 +143,28 @@ class ScalingClipper(Clipper):
         """
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
-        return self.decide(gradients, norms(gradients.tensors, p=self.p, groups=gradients.groups), factor)
+        norms, bad = gradients.norms(self.p)
+        return self.decide(gradients, norms, factor, bad)
 
-    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0) -> ClipInfo:
-        """The result for gradients of these norms, ``[P]``, whatever the gradients now hold."""
-        total = joint(norms, self.p)
-        non_finite = ~torch.isfinite(total)
+    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0, bad: Tensor | None = None) -> ClipInfo:
+        """The result for gradients of these norms, ``[P]``, whatever the gradients now hold.
+
+        Args:
+            gradients: which parameters these are.
+            norms: of each gradient.
+            factor: multiplies the threshold.
+            bad: whether another rank met NaN or Inf, 0-dim.
+        """
+        total, non_finite = gradients.joint(norms, self.p, bad)
         chosen = torch.where(non_finite, 1.0, self.factors(gradients, norms, total, factor)).to(torch.float32)
-        after = total * chosen if chosen.dim() == 0 else joint(norms * chosen, self.p)
+        after, clipped = total * chosen, (chosen < 1).any()
+        if chosen.dim():
+            after, clipped = gradients.joint(norms * chosen, self.p, clipped)
         return ClipInfo(
             norm_before=total,
             norm_after=after,
             coefficient=chosen if chosen.dim() == 0 else ratio(after, total),
-            clipped=(chosen < 1).any(),
+            clipped=clipped & ~non_finite,
             non_finite=non_finite,
             norms=norms,
             coefficients=chosen if chosen.dim() else None,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steadygrad.clip.base import Clipper, ScalingClipper, ratio
+from steadygrad.clip.base import Clipper, ScalingClipper, WrappingClipper, ratio
 from steadygrad.clip.gradients import Gradients
 from steadygrad.clip.info import ClipInfo
 from steadygrad.errors import InputError
@@ -42,7 +42,8 @@ class Chain(Clipper):
         if not clippers:
             raise InputError("Chain needs at least one clipper; GlobalNorm(1.0) is the usual one")
         for clipper in clippers:
-            _check(clipper)
+            if not isinstance(clipper, Clipper):
+                raise InputError(f"Chain takes clippers such as GlobalNorm(1.0), got {type(clipper).__name__}")
         asked = error_if_nonfinite or any(clipper.error_if_nonfinite for clipper in clippers)
         super().__init__(error_if_nonfinite=asked)
         self.clippers = clippers
@@ -70,7 +71,7 @@ class Chain(Clipper):
             )  # fmt: skip
         for clipper in self.clippers[1:]:
             assert isinstance(clipper, ScalingClipper)
-            stages.append(clipper.decide(gradients, stages[-1].norms_after, factor))
+            stages.append(clipper.decide(gradients, stages[-1].norms_after, factor, first.non_finite))
         return _joined(stages, factor)
 
     def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
@@ -135,7 +136,7 @@ def _of(coefficient: Tensor, coefficients: Tensor | None) -> Tensor:
 Schedule = Callable[[Any], float] | Mapping[int, float]
 
 
-class Scheduled(Clipper):
+class Scheduled(WrappingClipper):
     """A clipper whose threshold is multiplied by a factor that changes during training: loose early, strict late.
 
     Args:
@@ -174,24 +175,17 @@ class Scheduled(Clipper):
         optimizer: torch.optim.Optimizer | None = None,
         error_if_nonfinite: bool = False,
     ) -> None:
-        _check(clipper)
-        super().__init__(error_if_nonfinite=error_if_nonfinite or clipper.error_if_nonfinite)
+        super().__init__(clipper, error_if_nonfinite=error_if_nonfinite)
         if by not in ("step", "lr"):
             raise InputError(f"by must be 'step' or 'lr', got {by!r}; a schedule by phase is a mapping from steps")
         if (by == "lr") != (optimizer is not None):
             raise InputError(f"by='lr' needs an optimizer and by='step' takes none, got by={by!r}, {optimizer=}")
-        self.clipper = clipper
         self._schedule = _phases(schedule) if isinstance(schedule, Mapping) else schedule
         if not callable(self._schedule):
             raise InputError(f"schedule must be a callable or a mapping from steps to factors, got {schedule!r}")
         self._optimizer = optimizer
         self._step = 0
         self._last: _Later | None = None
-
-    @property
-    def foldable(self) -> bool:  # type: ignore[override]
-        """As the clipper inside."""
-        return self.clipper.foldable
 
     @property
     def step(self) -> int:
@@ -211,9 +205,6 @@ class Scheduled(Clipper):
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
         return self.clipper._measure(gradients, factor * self.factor())
-
-    def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
-        self.clipper._apply(gradients, info)
 
     def commit(self, info: ClipInfo) -> None:
         """Count the step, unless it was not finite, and commit the clipper inside."""
@@ -257,8 +248,3 @@ def _phases(phases: Mapping[int, float]) -> Callable[[Any], float]:
     if not starts or starts[0] != 0:
         raise InputError(f"Phases are a mapping from their first step, the first of which is 0; got {dict(phases)}")
     return lambda at: phases[max(start for start in starts if start <= at)]
-
-
-def _check(clipper: object) -> None:
-    if not isinstance(clipper, Clipper):
-        raise InputError(f"Expected a clipper such as GlobalNorm(1.0), got {type(clipper).__name__}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from steadygrad.clip.base import Clipper, ScalingClipper, at_least_zero, bounded, number, ratio
 from steadygrad.clip.gradients import Gradients
 from steadygrad.clip.info import ClipInfo
-from steadygrad.clip.norms import joint, norms, on_host
+from steadygrad.clip.norms import on_host
 from steadygrad.errors import InputError
 
 
@@ -117,9 +117,8 @@ class BlockRMS(ScalingClipper):
 
     def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
         """``[P]``: each by its norm, relative to its size."""
-        roots = [math.sqrt(max(1, p.numel())) for p in gradients.parameters]
-        bound = torch.tensor(roots, dtype=norms.dtype).to(norms.device, non_blocking=True) * (self.max_rms * factor)
-        return bounded(norms, bound)
+        roots = gradients.sizes().clamp_min(1.0).sqrt().to(norms.device, norms.dtype, non_blocking=True)
+        return bounded(norms, roots * (self.max_rms * factor))
 
 
 class Value(Clipper):
@@ -148,10 +147,9 @@ class Value(Clipper):
         self.limit = at_least_zero("limit", limit)
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
-        each = norms(gradients.tensors, groups=gradients.groups)
-        total = joint(each)
-        largest = joint(norms(gradients.tensors, p=math.inf, groups=gradients.groups), math.inf)
-        non_finite = ~torch.isfinite(total)
+        each, bad = gradients.norms()
+        total, non_finite = gradients.joint(each, flag=bad)
+        largest, _ = gradients.joint(gradients.norms(math.inf)[0], math.inf)
         limit = torch.where(non_finite, math.inf, largest.new_full((), self.limit * factor))
         return ClipInfo(
             norm_before=total,
@@ -171,6 +169,6 @@ class Value(Clipper):
             for tensor in gradients.tensors:
                 bound = limit.to(tensor)
                 torch.clamp(tensor, -bound, bound, out=tensor)
-            after = joint(norms(gradients.tensors, groups=gradients.groups))
+            after, _ = gradients.joint(gradients.norms()[0])
         info.norm_after.copy_(after)
         info.coefficient.copy_(ratio(after, info.norm_before))

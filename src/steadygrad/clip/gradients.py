@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from steadygrad.clip.norms import alike, on_host
+from steadygrad.clip.norms import alike, joint, norms, on_host, wide
+from steadygrad.clip.sharding import (
+    Exchange,
+    Layout,
+    exchanges_of,
+    is_dtensor,
+    joint_over_ranks,
+    local_part,
+    over_ranks,
+)
 from steadygrad.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass
@@ -27,6 +39,10 @@ class Gradients:
         positions: where each parameter stands among all that were given, those without a gradient included.
         given: how many parameters were given.
         groups: indices of those of one device and type each.
+        layouts: how each is spread over ranks, where any is.
+        exchanges: the reductions over ranks that their norms need.
+        by_hand: whether they are cut in a way that only the caller knows.
+        stages: ranks that hold the other parameters of the model.
     """
 
     parameters: list[Tensor]
@@ -35,6 +51,10 @@ class Gradients:
     given: int
     groups: list[Sequence[int]] = field(repr=False)
     _names: list[str] | None = field(default=None, repr=False)
+    layouts: list[Layout | None] | None = field(default=None, repr=False)
+    exchanges: list[Exchange] = field(default_factory=list, repr=False)
+    by_hand: bool = False
+    stages: ProcessGroup | None = None
 
     @property
     def named(self) -> bool:
@@ -46,6 +66,27 @@ class Gradients:
         if self._names is None:
             return tuple(f"parameters[{i}]" for i in self.positions)
         return tuple(self._names[i] for i in self.positions)
+
+    def norms(self, p: float = 2.0) -> tuple[Tensor, Tensor | None]:
+        """The p-norm of each gradient, ``[P]``, over all ranks; and whether any rank met NaN or Inf, if others are."""
+        return self.over_ranks(norms(self.tensors, p=p, groups=self.groups), p)
+
+    def over_ranks(self, each: Tensor, p: float = 2.0, flag: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The same from the norms of this rank's parts, ``[P]``; or whether any rank raised a flag, 0-dim."""
+        return over_ranks(each, p, self.exchanges, flag) if self.exchanges else (each, flag)
+
+    def joint(self, each: Tensor, p: float = 2.0, flag: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The joint norm from the norm of each, and whether it is not finite or any rank raised a flag, both 0-dim."""
+        total = joint(each, p)
+        bad = ~torch.isfinite(total) if flag is None else flag | ~torch.isfinite(total)
+        return (total, bad) if self.stages is None else joint_over_ranks(total, bad, p, self.stages)
+
+    def sizes(self) -> Tensor:
+        """The number of entries of each whole parameter, ``[P]``, on the CPU."""
+        own = torch.tensor([float(p.numel()) for p in self.parameters], dtype=torch.float64, device="cpu")
+        if not self.by_hand or not len(own):
+            return own
+        return over_ranks(own.to(self.tensors[0].device, wide(self.tensors[0].device)), 1.0, self.exchanges)[0]
 
 
 Parameters: TypeAlias = nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Gradients
@@ -80,9 +121,12 @@ def collect(parameters: Parameters) -> Gradients:
         positions = [i for i, g in enumerate(grads) if g is not None]
         chosen = [given[i] for i in positions]
     tensors = [g for g in grads if g is not None]
+    layouts: list[Layout | None] | None = None
     if not _ordinary(tensors):
-        tensors = [_numbers(p, g) for p, g in zip(chosen, tensors, strict=True)]
-    return Gradients(chosen, tensors, positions, len(given), alike(tensors), names)
+        layouts = [_localize(p) if is_dtensor(g) else None for p, g in zip(chosen, tensors, strict=True)]
+        tensors = [_numbers(p) for p in chosen]
+    exchanges = exchanges_of(layouts) if layouts is not None else []
+    return Gradients(chosen, tensors, positions, len(given), alike(tensors), names, layouts, exchanges)
 
 
 def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> _Unpacked:
@@ -115,8 +159,21 @@ def _ordinary(grads: list[Tensor]) -> bool:
     )
 
 
-def _numbers(parameter: Tensor, grad: Tensor) -> Tensor:
+def _localize(parameter: Tensor) -> Layout:
+    """How a gradient is spread over ranks; sums that are still to be made over ranks are made here."""
+    assert parameter.grad is not None
+    whole, _, layout = local_part(parameter.grad)
+    if whole is not parameter.grad:
+        parameter.grad = whole
+    return layout
+
+
+def _numbers(parameter: Tensor) -> Tensor:
     """A gradient's own memory, dense and real; a gradient that has no such is replaced by an equal one that has."""
+    grad = parameter.grad
+    assert grad is not None
+    if is_dtensor(grad):
+        return _real(local_part(grad)[1])
     if grad.layout == torch.sparse_coo:
         if not grad.is_coalesced():  # entries of one place count as their sum
             grad = parameter.grad = grad.coalesce()

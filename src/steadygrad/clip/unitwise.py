@@ -16,6 +16,7 @@ from steadygrad.clip.base import Clipper, at_least_zero, number, ratio
 from steadygrad.clip.gradients import Gradients, multiply
 from steadygrad.clip.info import ClipInfo
 from steadygrad.clip.norms import joint, norms, on_host, wide
+from steadygrad.clip.sharding import is_dtensor, local_part, whole_units
 from steadygrad.errors import InputError
 
 #: A gradient is never divided by less than this.
@@ -24,10 +25,11 @@ SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class _Units:
-    """The units of one parameter: which tensor, and the factor of each, ``[U]``."""
+    """The units of one parameter: which tensor, the factor of each, ``[U]``, and this rank's norm after it, 0-dim."""
 
     index: int
     factors: Tensor
+    norm_after: Tensor
 
 
 class AdaptiveUnit(Clipper):
@@ -71,22 +73,17 @@ class AdaptiveUnit(Clipper):
         self.exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
 
     def _measure(self, gradients: Gradients, factor: float) -> ClipInfo:
-        each = norms(gradients.tensors, groups=gradients.groups)
-        total = joint(each)
-        non_finite = ~torch.isfinite(total)
-        after = each.clone()
-        plan = []
-        for i in self._included(gradients):
-            sizes = unit_norms(gradients.tensors[i])
-            bound = self.scale * factor * unit_norms(_weights(gradients, i)).clamp_min(self.eps)
-            factors = torch.where(
-                (sizes > bound) & ~non_finite.to(sizes.device), bound / sizes.clamp_min(SMALLEST), 1.0
+        if gradients.by_hand:
+            raise InputError(
+                "AdaptiveUnit needs whole units, but parameters cut by hand do not say where; use DTensor parameters"
             )
-            after[i] = joint(sizes * factors)
-            plan.append(_Units(i, factors.to(torch.float32)))
-        smallest = [units.factors.amin().to(total.device) for units in plan if len(units.factors)]
-        clipped = (torch.stack(smallest) < 1).any() if smallest else torch.zeros_like(non_finite)
-        norm_after = torch.where(clipped, joint(after), total)
+        each, bad = gradients.norms()
+        total, non_finite = gradients.joint(each, flag=bad)
+        plan = self._decided(gradients, non_finite, factor)
+        after, flag = gradients.over_ranks(_norms_after(gradients, each, plan), flag=_any_clipped(plan, non_finite))
+        norm_after, clipped = gradients.joint(after, flag=flag)
+        clipped = clipped & ~non_finite
+        norm_after = torch.where(clipped, norm_after, total)
         return ClipInfo(
             norm_before=total,
             norm_after=norm_after,
@@ -97,6 +94,25 @@ class AdaptiveUnit(Clipper):
             _names=gradients.names,
             _plan=plan,
         )
+
+    def _decided(self, gradients: Gradients, non_finite: Tensor, factor: float) -> list[_Units]:
+        """The factors of each included parameter's units."""
+        chosen = self._included(gradients)
+        mine = [_unit_squares(gradients, i) for i in chosen]
+        plan = []
+        for i, own, whole in zip(chosen, mine, self._whole(gradients, chosen, mine), strict=True):
+            sizes, weights = whole.sqrt().unbind(1)
+            bound = self.scale * factor * weights.clamp_min(self.eps)
+            too_large = (sizes > bound) & ~non_finite.to(sizes.device)
+            factors = torch.where(too_large, bound / sizes.clamp_min(SMALLEST), 1.0)
+            plan.append(_Units(i, factors.to(torch.float32), joint(own[:, 0].sqrt() * factors)))
+        return plan
+
+    def _whole(self, gradients: Gradients, chosen: Sequence[int], mine: list[Tensor]) -> list[Tensor]:
+        if gradients.layouts is None:
+            return mine
+        layouts = [gradients.layouts[i] for i in chosen]
+        return whole_units(mine, layouts, [gradients.parameters[i].dim() > 1 for i in chosen])
 
     def _included(self, gradients: Gradients) -> Sequence[int]:
         if not self.exclude:
@@ -119,9 +135,29 @@ class AdaptiveUnit(Clipper):
             multiply(tensor, units.factors.view(shape))
 
 
+def _norms_after(gradients: Gradients, each: Tensor, plan: list[_Units]) -> Tensor:
+    """Norms after the clip, ``[P]``, of this rank's parts; ``each`` are those before it, over all ranks."""
+    local = norms(gradients.tensors, groups=gradients.groups) if gradients.exchanges else each.clone()
+    for units in plan:
+        local[units.index] = units.norm_after
+    return local
+
+
+def _any_clipped(plan: list[_Units], non_finite: Tensor) -> Tensor:
+    smallest = [units.factors.amin().to(non_finite.device) for units in plan if len(units.factors)]
+    return (torch.stack(smallest) < 1).any() if smallest else torch.zeros_like(non_finite)
+
+
+def _unit_squares(gradients: Gradients, index: int) -> Tensor:
+    """Sums of squares of each unit's gradient and weights, ``[U, 2]``; of this rank's part."""
+    return torch.stack([unit_norms(gradients.tensors[index]), unit_norms(_weights(gradients, index))], dim=1).square()
+
+
 def _weights(gradients: Gradients, index: int) -> Tensor:
     """The weights that a gradient's units belong to: for a sparse gradient, the rows it holds."""
     parameter = gradients.parameters[index].detach()
+    if is_dtensor(parameter):
+        parameter = local_part(parameter)[1]
     grad = gradients.parameters[index].grad
     if grad is not None and grad.layout == torch.sparse_coo:
         parameter = parameter[tuple(grad.indices())]
