@@ -28,8 +28,8 @@ NEEDED = {
 def test_spread_over_ranks_is_as_whole(ranks: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    options = {"capture_output": True, "text": True, "timeout": 170, "check": False, "env": environment}
-    done = subprocess.run([*command, str(SCRIPT), str(tmp_path)], **options)  # type: ignore[call-overload]
+    command += [str(SCRIPT), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(ranks)]
     assert all(results.keys() == found[0].keys() for results in found)
