@@ -38,7 +38,7 @@ TABLE = {
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
     # treatments: usable without the monitor
-    "schedules": Row("errors", torch=True),
+    "schedules": Row("errors", "numpy", torch=True),
     "clip": Row(BASE, "numpy", lazily="store", torch=True),
     "guard": Row(BASE, torch=True),
     "faults": Row(BASE, "numpy", torch=True),
@@ -67,14 +67,15 @@ TABLE = {
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
     # 7: showing
     "jsonfile": Row(BASE),
-    "figures": Row(VIEWS, "numpy plotly"),
+    "figures": Row(f"{VIEWS} schedules", "numpy plotly"),
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
-    "terminal": Row(VIEWS, "numpy rich"),
+    "terminal": Row(f"{VIEWS} schedules", "numpy rich"),
     "commands": Row(f"{VIEWS} schedules", "rich typer"),
-    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch child"),
+    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),
+    "lrfind": Row(f"{EVERYTHING} schedules", torch=True),
     "runner": Row(EVERYTHING, "numpy rich", torch=True),
     "__init__": Row(BASE, lazily=f"{EVERYTHING} clip stepper guard"),
 }

@@ -108,6 +108,37 @@ def run(  # noqa: PLR0917
     _later.append(lambda: run_target(options))
 
 
+@app.command(name="lr-find", context_settings=_PASS_ON, cls=_RunCommand)
+def lr_find(  # noqa: PLR0917
+    context: typer.Context,
+    module: Annotated[
+        str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")
+    ] = None,
+    low: Annotated[float, typer.Option(help="Rate of the first update.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="Rate of the last update.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="Updates from the lowest rate to the highest.")] = 100,
+    out: Annotated[Path, typer.Option(help="Picture: .html, or .png (needs a browser).", metavar="FILE")] = Path(
+        "lr-find.html"
+    ),
+    json_file: JsonFile = None,
+) -> None:
+    """Find a learning rate: run a training SCRIPT unmodified while the rate of its updates rises until it diverges.
+
+    steadygrad lr-find train.py --lr 0.1    options of ours go before the script, the script's own after it
+    """
+    from steadygrad.launch import Target, resolve
+
+    arguments = list(context.args)
+    script = None if module else (arguments.pop(0) if arguments else None)
+    if script is None and module is None:
+        raise typer.BadParameter("name the script, e.g. `steadygrad lr-find train.py`", param_hint="SCRIPT")
+    target = resolve(Target(script, module, tuple(arguments)))
+    from steadygrad.lrfind import RangeTestOptions, find
+
+    options = RangeTestOptions(target, low, high, steps, out, json_file)
+    _later.append(lambda: find(options))
+
+
 #: What is left to do once the command line has been understood: the script starts from a shallow stack.
 _later: list[object] = []
 

@@ -14,6 +14,7 @@ from typing import Any
 UNSEEN = (
     "launch",
     "runner",
+    "lrfind",
     "attach",
     "monitor",
     "batch",
