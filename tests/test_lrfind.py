@@ -126,15 +126,16 @@ def test_divergence_is_four_times_the_best_and_works_below_zero() -> None:
 
 def swept(train: Callable[[], Any], *, steps: int = 30, low: float = 1e-4, high: float = 1.0) -> Sweep:
     """Train under a sweep, in this process."""
-    sweep, sessions = Sweep(low, high, steps), []
-    sweep.install(lambda: sessions.append(Session(None, every=10**9, trace=False, on_step=sweep.observed)))
+    sweep = Sweep(low, high, steps)
+    session = Session(None, every=10**9, trace=False, on_step=sweep.observed)
+    sweep.install(lambda: session)
     try:
         train()
     except Enough as enough:
         assert enough.code == 0
     finally:
         sweep.remove()
-        sessions[0].close()
+        session.close()
     return sweep
 
 

@@ -91,6 +91,7 @@ class Sweep:
         self._made: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
         self._ratios: WeakKeyDictionary[Optimizer, list[float]] = WeakKeyDictionary()
         self._own: dict[int, list[Any]] = {}
+        self._session: Session | None = None
         self._here = (os.getpid(), get_ident())
         self._undo: list[Callable[[], None]] = []
         self.clock = 0  # updates made by the optimizer with the most
@@ -102,11 +103,11 @@ class Sweep:
         """The rate of the update being made."""
         return self._rate(self.clock)
 
-    def install(self, watch: Callable[[], None]) -> None:
+    def install(self, watch: Callable[[], Session]) -> None:
         """Put the hooks in place. ``watch`` is called in between: its hooks then see the rates of the sweep."""
         self._undo.append(register_optimizer_step_pre_hook(self._before).remove)
         try:
-            watch()
+            self._session = watch()
         finally:
             self._undo.append(register_optimizer_step_post_hook(self._after).remove)
 
@@ -141,6 +142,8 @@ class Sweep:
         for group, own in zip(optimizer.param_groups, self._own.pop(id(optimizer), []), strict=False):
             if own is not None:
                 _put(group, own)
+        if self._session is not None:
+            _ = self._session.history  # brings it up to date: the loss of this very step is wanted
         self._made[optimizer] = self._made.get(optimizer, 0) + 1
         if self.over and not self._own:
             raise Enough
@@ -180,9 +183,10 @@ class _Test:
         """Sweep and observation on."""
         self._sweep.install(self._watch)
 
-    def _watch(self) -> None:
+    def _watch(self) -> Session:
         self._session = Session(None, every=10**9, trace=False, on_step=self._sweep.observed)
         activate(self._session)
+        return self._session
 
     def after(self, outcome: Outcome) -> None:
         """Both off; read the sweep, and answer in the terminal, as JSON and as a picture."""

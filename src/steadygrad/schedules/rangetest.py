@@ -106,7 +106,7 @@ def read_range_test(rates: list[float], losses: list[float]) -> RangeTest:
         >>> losses = [1 - 0.9 / (1 + (1e-3 / rate) ** 2) + (rate / 0.3) ** 4 for rate in rates]
         >>> found = read_range_test(rates, losses)
         >>> f"{found.steepest:.0e} {found.lowest:.0e} {found.complete}"
-        '1e-03 5e-02 True'
+        '1e-03 4e-02 True'
     """
     x, y = np.array(rates, dtype=np.float64), np.array(losses, dtype=np.float64)
     finite = np.isfinite(y)
