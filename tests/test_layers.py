@@ -28,7 +28,7 @@ BASE = "records errors"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis remedies replay jsonfile figures report terminal"
-EVERYTHING = f"{OBSERVERS} {VIEWS} interventions session watching runner child cli"
+EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child cli"
 
 TABLE = {
     # 0: what crosses layers
@@ -40,7 +40,7 @@ TABLE = {
     # treatments: usable without the monitor
     "schedules": Row("errors", "numpy", torch=True),
     "clip": Row(BASE, "numpy", lazily="store", torch=True),
-    "guard": Row(BASE, torch=True),
+    "guard": Row(f"{BASE} clip patching", torch=True),
     "faults": Row(BASE, "numpy", torch=True),
     "stepper": Row(f"{BASE} clip guard", torch=True),
     # 2: observing
@@ -77,7 +77,7 @@ TABLE = {
     "watching": Row(EVERYTHING, "numpy rich", torch=True),
     "lrfind": Row(f"{EVERYTHING} schedules", torch=True),
     "runner": Row(EVERYTHING, "numpy rich", torch=True),
-    "__init__": Row(BASE, lazily=f"{EVERYTHING} clip stepper guard"),
+    "__init__": Row(BASE, lazily=f"{EVERYTHING} clip stepper"),
 }
 TORCH_FREE = [name for name, row in TABLE.items() if not row.torch and name != "__init__"]
 

@@ -64,6 +64,9 @@ def run(  # noqa: PLR0917
         typer.Option(help="Exit with 3 on findings of this severity: warning or critical.", metavar="SEVERITY"),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Skip bad steps, damp, go back, and stop before all is lost.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of ours but errors.")] = False,
     apply: Annotated[
         list[str] | None,
@@ -104,7 +107,7 @@ def run(  # noqa: PLR0917
         ) from error
 
     options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace, remedies)
-    options = replace(options, trial=TrialOptions(max_steps, extend, seed_shift, progress_fd))
+    options = replace(options, trial=TrialOptions(max_steps, extend, seed_shift, progress_fd), guard=guard)
     _later.append(lambda: run_target(options))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from steadygrad.child import Trial, TrialOptions
 from steadygrad.errors import StoreError
+from steadygrad.guard import Guard, zerocode
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
 from steadygrad.records import Diagnosis, Fact, RemedySpec, StepRecord, Symptom
@@ -39,6 +40,7 @@ class RunOptions:
     trace: bool = True
     apply: tuple[RemedySpec, ...] = ()
     trial: TrialOptions = field(default_factory=TrialOptions)
+    guard: bool = False
 
 
 class ObservedRun:
@@ -53,6 +55,7 @@ class ObservedRun:
         self._notes: list[tuple[RemedySpec, str]] = []
         self._undo: Callable[[], None] | None = None
         self._trial = Trial(options.trial, self._unhealthy)
+        self._guard: zerocode.ZeroCode | None = None
 
     @property
     def name(self) -> str:
@@ -69,8 +72,11 @@ class ObservedRun:
             "cwd": os.getcwd(),
             "started_at": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
+        folder = self._folder()
+        if options.guard:  # before the observation, whose hooks are then around it
+            self._guard = zerocode.install(Guard(folder=folder), say=say)
         session = Session(
-            self._folder(),
+            folder,
             every=options.every,
             trace=options.trace,
             meta=meta,
@@ -122,7 +128,10 @@ class ObservedRun:
             self._status.__exit__(None, None, None)
         session.update_meta(exit_code=outcome.exit_code)
         self._take_back(session)
+        if self._guard is not None:
+            session.fact(Fact("guard-summary", session.history.steps, self._guard.as_fact()))
         self.verdict = session.close()
+        self._unguard()
         steps, overhead = session.history.steps, session.overhead[0]
         self._trial.answer(
             self.verdict, self._notes, steps=steps, outcome=outcome.kind, seconds=seconds, overhead=overhead
@@ -144,6 +153,14 @@ class ObservedRun:
             session.fact(Fact("remedy", session.history.steps, fact))
             if not self._options.quiet:
                 say(f"{format_spec(spec)} {note}")
+
+    def _unguard(self) -> None:
+        """The guard off again, after the observation that was put around it, and what it did in words."""
+        if self._guard is not None:
+            self._guard.remove()
+            if not self._options.quiet:
+                for line in self._guard.summary():
+                    say(line)
 
     def _report(self, session: Session) -> Path | None:
         folder = session.folder

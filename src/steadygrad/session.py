@@ -17,6 +17,7 @@ import torch
 from steadygrad.attach import Attachment
 from steadygrad.detectors import detect
 from steadygrad.errors import InputError, StoreError
+from steadygrad.guard import events as guard_events
 from steadygrad.history import History
 from steadygrad.monitor import Monitor
 from steadygrad.records import Diagnosis, Fact, OptimizerInfo, ParameterInfo, SiteInfo, StepRecord, Symptom
@@ -83,6 +84,7 @@ class Session:
         self._worked_in = time.monotonic()
         self._answer: Diagnosis | None = None
         self._started = time.perf_counter()
+        guard_events.listeners.append(self._guarded)
         self._attachment.install()
 
     # -- the user's side ----------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ class Session:
         if self._answer is None:
             self._attachment.finish()
             self._attachment.remove()
+            guard_events.listeners.remove(self._guarded)
             self._answer = self.diagnosis()
             for symptom in self._answer.symptoms:
                 self._announce(symptom)
@@ -193,6 +196,10 @@ class Session:
             self._seen.add(key)
             self._record(lambda r: r.finding({"step": self.history.steps, **as_event(symptom)}))
             self._on_finding(symptom)
+
+    def _guarded(self, event: guard_events.Event) -> None:
+        """A guard did something: it belongs to the record of the run."""
+        self.fact(Fact("guard", self.monitor.iteration, event.plain()))
 
     # -- trouble ------------------------------------------------------------------------------------------------
 

@@ -135,6 +135,10 @@ class Ring:
         self.held.append(snapshot)
         return True
 
+    def clear(self) -> None:
+        """Drop all."""
+        self.held = []
+
     def take_before(self, step: int) -> Snapshot | None:
         """The newest from before a step, or else the oldest there is.
 

@@ -24,6 +24,7 @@ UNSEEN = (
     "origin",
     "naming",
     "session",
+    "guard",
 )
 
 

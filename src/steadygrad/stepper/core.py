@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 
 from steadygrad.clip import GlobalNorm
 from steadygrad.errors import InputError
+from steadygrad.guard.running import RunningStatistics
 from steadygrad.guard.snapshots import Subject
 from steadygrad.guard.verdict import Judge, Limits
 from steadygrad.stepper.closures import step_with_closure
 from steadygrad.stepper.replicas import Replicas
 from steadygrad.stepper.result import Outcome, StepResult
-from steadygrad.stepper.running import RunningStatistics
 from steadygrad.stepper.scaling import Scaling
 from steadygrad.stepper.schedulers import Schedulers
 from steadygrad.stepper.update import Update, parameters

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,11 @@ from torch.optim import Optimizer
 
 from steadygrad.clip.gradients import Gradients, collect, scale
 from steadygrad.errors import NonFiniteError
+from steadygrad.guard.damping import damped
+from steadygrad.guard.running import RunningStatistics
 from steadygrad.guard.verdict import NONFINITE, NONFINITE_GRADIENT, OVERFLOW, Damping, Found, Limits
 from steadygrad.stepper.folding import folded, realign, refusal
 from steadygrad.stepper.result import Outcome
-from steadygrad.stepper.running import RunningStatistics
 from steadygrad.stepper.scaling import Scaling
 from steadygrad.stepper.schedulers import Schedulers
 
@@ -132,7 +132,7 @@ class Update:
         needed = self.clip.foldable and float(used.coefficient) != 1.0
         for optimizer in step.optimizers:
             divisor = self._divisor(optimizer, used) if needed else None
-            with _damped(optimizer, step.damping), folded(optimizer, divisor):
+            with damped(optimizer, step.damping), folded(optimizer, divisor):
                 optimizer.step()
         self.clip.commit(info)
         self.scaling.update()
@@ -180,7 +180,7 @@ class Update:
         used = info if extra is None else _scaled_further(info, extra)
         divisor = torch.where(bad, 1.0, used.coefficient).float().reciprocal()
         for optimizer in step.optimizers:
-            with _damped(optimizer, step.damping), folded(optimizer, divisor, bad.float()):
+            with damped(optimizer, step.damping), folded(optimizer, divisor, bad.float()):
                 optimizer.step()
         self.clip.commit(replace(info, non_finite=bad))
         self.scaling.update_unless(bad & ~(info.non_finite & ~bad_loss.to(bad.device)))  # unless it overflowed
@@ -210,19 +210,3 @@ def _scaled_further(info: ClipInfo, factor: Tensor) -> ClipInfo:
     return replace(
         info, coefficient=coefficient, norm_after=info.norm_after * factor, clipped=info.clipped | (factor < 1)
     )
-
-
-@contextlib.contextmanager
-def _damped(optimizer: Optimizer, damping: Damping | None) -> Iterator[None]:
-    """Lower rates for one step. The groups get their own values back: schedulers compute the next from them."""
-    if damping is None:
-        yield
-        return
-    rates = [group["lr"] for group in optimizer.param_groups]
-    try:
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * damping.lr
-        yield
-    finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
