@@ -122,6 +122,8 @@ def test_every_option_of_run_is_described() -> None:
     guide = (ROOT / "docs" / "guide-run.md").read_text()
     run = group.commands["run"]  # type: ignore[attr-defined]
     for parameter in run.params:
+        if getattr(parameter, "hidden", False):
+            continue
         flags = [*parameter.opts, *parameter.secondary_opts]
         assert any(f"`{flag}" in guide for flag in flags), flags
 

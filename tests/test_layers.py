@@ -24,7 +24,7 @@ class Row:
     torch: bool = False
 
 
-BASE = "records errors"
+BASE = "records errors notices"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis remedies replay jsonfile figures report terminal"
@@ -34,6 +34,7 @@ TABLE = {
     # 0: what crosses layers
     "records": Row("", "numpy"),
     "errors": Row(""),
+    "notices": Row(""),
     # 1: kernels
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),

@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import _disable_current_modes
 
+from steadygrad import notices
 from steadygrad.frames import user_frame
 from steadygrad.monitor import Monitor
 from steadygrad.patching import LOSSES, Patch, given_closure, in_forks, in_transform, real, tensors_of, wrap
@@ -101,12 +102,18 @@ class Attachment:
         self._patch(clip_grad, "_get_total_norm", self._total_norm, also="get_total_norm")
         self._patch(clip_grad, "_clip_grads_with_norm_", self._clip_with_norm, also="clip_grads_with_norm_")
         self._patch(clip_grad, "_group_tensors_by_device_and_dtype", self._clip_value)
+        self._listen(notices.clip_measured, self._clip_measured)
+        self._listen(notices.step_skipped, self._step_skipped)
         self._patch(torch.amp.GradScaler, "scale", self._scale)
         self._patch(torch.amp.GradScaler, "step", self._scaler_step)
         self._patch(Optimizer, "__init__", self._optimizer_init)
         self._patch(torch, "compile", self._compile)
         self._patch(nn.Module, "compile", self._compile)
         self._patch(torch.jit, "script", self._script)
+
+    def _listen(self, listeners: list[Any], listener: Any) -> None:
+        listeners.append(listener)
+        self._undo.append(lambda: listeners.remove(listener))
 
     def finish(self) -> None:
         """The script ended: close what is still open."""
@@ -267,6 +274,14 @@ class Attachment:
             return original(parameters, max_norm, total_norm, foreach)
 
         return _clip_grads_with_norm_
+
+    def _clip_measured(self, parameters: list[Tensor], max_norm: float, info: Any) -> None:
+        if self.here():
+            self._call(self.monitor.clip_measured, parameters, max_norm, info)
+
+    def _step_skipped(self, reason: str) -> None:
+        if self.here():
+            self._call(self.monitor.step_skipped, reason)
 
     def _clip_value(self, original: Any) -> Any:
         """``clip_grad_value_`` groups its gradients first: there it is seen, however the script imported it."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadygrad import notices
 from steadygrad.clip.gradients import Gradients, Parameters, collect, scale, scale_each
 from steadygrad.clip.info import ClipInfo
 from steadygrad.errors import InputError, NonFiniteError
@@ -54,7 +55,10 @@ class Clipper(ABC):
         Raises:
             NonFiniteError: a gradient is NaN or Inf, and ``error_if_nonfinite`` was asked for.
         """
-        info = self._measure(collect(parameters), factor)
+        gradients = collect(parameters)
+        info = self._measure(gradients, factor)
+        for tell in notices.clip_measured:
+            tell(gradients.parameters, getattr(self, "max_norm", math.nan), info)
         if self.error_if_nonfinite:
             bad = info.bad_parameters()
             if bad:

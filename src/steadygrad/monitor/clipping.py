@@ -26,6 +26,7 @@ class _Call:
     ids: tuple[int, ...]
     norms: Tensor | None
     coefficient: float  # NaN for a clip by value
+    exact: bool = False  # the norms are those of a clipper of ours: right whatever has been done to the loss
 
 
 class Clips:
@@ -35,6 +36,7 @@ class Clips:
         self.summary: Clip | None = None
         self._calls: list[_Call] = []
         self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
+        self._told: tuple[tuple[int, ...], float, Any] | None = None  # what a clipper of ours measured, unread
 
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
@@ -101,10 +103,29 @@ class Clips:
             if self.summary is None:
                 self.summary = Clip("value", limit, float(torch.linalg.vector_norm(norms)), math.nan)
 
+    def told(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
+        """A clipper of ours measured. Its numbers are read later, when the step reads numbers anyway."""
+        self._told = tuple(id(p.grad) for p in parameters), max_norm, info
+
+    def _read_told(self) -> None:
+        if self._told is None:
+            return
+        (ids, max_norm, info), self._told = self._told, None
+        norm, coefficient = float(info.norm_before), float(info.coefficient)
+        if not math.isinf(max_norm):  # that one only measures
+            threshold = max_norm if math.isfinite(max_norm) else float(info.norm_after)
+            self._summarize(ids, threshold, norm, coefficient if math.isfinite(norm) else math.nan)
+        self._calls.append(_Call(ids, info.norms, coefficient, exact=True))
+
     def by_hand(self, raw: float, total: float) -> None:
         """Gradients that shrank between backward and step were clipped by the script's own code."""
         if self.summary is None and math.isfinite(raw) and 0 < total < 0.99 * raw:
             self.summary = Clip("by hand", total, raw, total / raw)
+
+    def has_told(self) -> bool:
+        """Whether a clipper of ours measured this step's gradients."""
+        self._read_told()
+        return any(call.exact for call in self._calls)
 
     def undone(self, gradients: Sequence[Tensor], *, rescaled: bool) -> tuple[Tensor, float | NDArray[np.float64]]:
         """Norms of the gradients before any clip, and the factor (for each, where they differ) that undoes the clips.
@@ -117,7 +138,7 @@ class Clips:
             return stats.norms(gradients), 1.0
         ids, only = tuple(map(id, gradients)), self._calls[0] if len(self._calls) == 1 else None
         factor = only.coefficient if only is not None and only.coefficient > 0 else 1.0
-        if only is not None and only.norms is not None and only.ids == ids and not rescaled:
+        if only is not None and only.norms is not None and only.ids == ids and (only.exact or not rescaled):
             return only.norms, 1.0 / factor
         norms = stats.norms(gradients)
         if only is not None and {*ids} <= {*only.ids} and (rescaled or only.norms is None):

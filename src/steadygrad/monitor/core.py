@@ -211,6 +211,18 @@ class Monitor:
             self._structure.note_source("clip", user_frame(3))
         self._pending.clips.clamped(gradients, limit)
 
+    def clip_measured(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
+        """A clipper of ours measured these parameters' gradients: that need not be done again."""
+        self._clips_itself = True
+        if self._schedule.sampled:
+            self._structure.note_source("clip", user_frame(3))
+        self._pending.clips.told(parameters, max_norm, info)
+
+    def step_skipped(self, reason: str) -> None:
+        """The step that was to follow is not taken: its loss and gradients say nothing about the next one."""
+        self._structure.emit("skipped-step", {"reason": reason})
+        self._pending = Pending()
+
     # -- the optimizer step -------------------------------------------------------------------------------------
 
     def optimizer_built(self, optimizer: Any) -> None:

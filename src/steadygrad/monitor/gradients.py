@@ -65,10 +65,10 @@ class Gradients:
         self, gradients: list[Tensor], optimizer: Any, pending: Pending
     ) -> tuple[Tensor, float | NDArray[np.float64]]:
         """L2 norms before clipping and loss scaling, and the factor that undoes both."""
+        fused, ours = getattr(optimizer, "grad_scale", None), pending.clips.has_told()
         norms, scale = pending.clips.undone(gradients, rescaled=self._scaling.active)
-        fused = getattr(optimizer, "grad_scale", None)
-        if isinstance(fused, Tensor):
-            norms, scale = norms / float(fused), scale / float(fused)
+        if isinstance(fused, Tensor) and not ours:  # the kernel will divide the gradients themselves by it
+            norms = norms / float(fused)
         norms = norms.cpu()
         faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
         if faint:  # float32 takes a gradient of 1e-23 for zero

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steadygrad import notices
 from steadygrad.clip.gradients import Gradients, collect, scale
 from steadygrad.errors import NonFiniteError
 from steadygrad.guard.damping import damped
@@ -110,6 +111,8 @@ class Update:
         if reason == NONFINITE_GRADIENT and self._on_nonfinite == "zero":
             info, reason = self._zeroed(step.gradients), ""
         if reason:
+            for tell in notices.step_skipped:
+                tell(reason)
             self._skip(blame_scale=reason in (NONFINITE_GRADIENT, OVERFLOW))
         else:
             info = self._take(step, info)
