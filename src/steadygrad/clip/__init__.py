@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from steadygrad.clip.distributed import Sharded
     from steadygrad.clip.fixed import BlockRMS, GlobalNorm, PerTensorNorm, Value
     from steadygrad.clip.info import ClipInfo
+    from steadygrad.clip.thresholds import advise
     from steadygrad.clip.unitwise import AdaptiveUnit
 
 _HOME = {
@@ -37,6 +38,7 @@ _HOME = {
     "Sharded": "distributed",
     "Value": "fixed",
     "ZScore": "adaptive",
+    "advise": "thresholds",
 }
 __all__ = [
     "AdaGC",
@@ -52,6 +54,7 @@ __all__ = [
     "Sharded",
     "Value",
     "ZScore",
+    "advise",
 ]
 
 
