@@ -247,5 +247,5 @@ def _by_batch(threshold: float, batch_size: int | None) -> list[str]:
         return []
     return [
         f"At four times the batch size ({4 * batch_size}), norms that are mostly noise halve: expect a threshold "
-        f"between {threshold / 2:.2g} and {threshold:.2g}; at a quarter of it, up to {2 * threshold:.2g}. Measure again."
+        f"between {threshold / 2:.2g} and {threshold:.2g}; at a quarter, up to {2 * threshold:.2g}. Measure again."
     ]
