@@ -21,7 +21,7 @@ from torch import nn
 from steadygrad.errors import InputError
 from steadygrad.figures.rangetest import range_test_chart
 from steadygrad.launch import Target
-from steadygrad.lrfind import Enough, RangeTestOptions, Sweep
+from steadygrad.lrfind import Curve, Enough, RangeTestOptions, Sweep, _read
 from steadygrad.schedules import Geometric, ScheduledLR
 from steadygrad.schedules.rangetest import Divergence, RangeTest, read_range_test
 from steadygrad.session import Session
@@ -291,6 +291,28 @@ def test_a_script_that_ends_first_gives_what_it_has() -> None:
     sweep = swept(lambda: [update(optimizer, loss()) for _ in range(8)])
     assert not sweep.over
     assert len(sweep.curves[0].rates) == 7
+
+
+def test_updates_by_hand_are_not_taken_for_a_sweep() -> None:
+    model, loss = problem()
+
+    def train() -> None:
+        for _ in range(20):
+            loss().backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.sub_(0.01 * parameter.grad)  # type: ignore[operator]
+                    parameter.grad = None
+
+    assert swept(train).curves == {}
+
+
+def test_a_curve_cut_off_while_it_falls_suggests_nothing() -> None:
+    full = sweep_of(valley)
+    for points, suggested in ((55, False), (100, True)):
+        read = _read(Curve(full.rates[:points].tolist(), full.losses[:points].tolist()), cut=True)
+        assert (read.suggested is not None) == suggested
+    assert _read(Curve(full.rates[:55].tolist(), full.losses[:55].tolist()), cut=False).suggested is not None
 
 
 # -- the answer ---------------------------------------------------------------------------------------------------

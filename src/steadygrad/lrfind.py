@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -118,7 +118,7 @@ class Sweep:
 
     def observed(self, record: StepRecord) -> None:
         """A step was recorded."""
-        if record.loss is None or (record.amp is not None and record.amp.skipped):
+        if not self._made or record.loss is None or (record.amp is not None and record.amp.skipped):
             return
         curve = self.curves.setdefault(record.stream, Curve())
         if curve.add(record.loss, self.rate):
@@ -199,16 +199,13 @@ class _Test:
             say("no learning rate was tested: the script made no step of a torch optimizer with a loss that was seen")
             return
         names = {info.index: info.type for info in session.history.optimizers}
-        tests = {stream: read_range_test(curve.rates, curve.losses) for stream, curve in curves.items()}
-        first = max(tests, key=lambda stream: (len(tests[stream].rates), -stream))
-        self.found = tests[first]
-        made = max(len(test.rates) for test in tests.values())
+        made = max(len(curve.rates) for curve in curves.values())
         short = made if made < options.steps and not self._sweep.over else None
-        labelled = {_label(names, stream): tests[stream] for stream in sorted(tests, key=lambda s: s != first)}
-        picture = self._draw(labelled)
-        print_range_test(labelled, high=options.high, short=short, picture=picture)
+        tests = {_label(names, stream): _read(curve, cut=short is not None) for stream, curve in _leading(curves)}
+        self.found = next(iter(tests.values()))
+        print_range_test(tests, high=options.high, short=short, picture=self._draw(tests))
         if options.json_file is not None:
-            write_json(options.json_file, self._as_json(labelled, outcome, made))
+            write_json(options.json_file, self._as_json(tests, outcome, made))
 
     def _draw(self, tests: dict[str, RangeTest]) -> Path | None:
         if self._options.out is None:
@@ -235,9 +232,22 @@ class _Test:
         return found
 
 
+def _leading(curves: dict[int, Curve]) -> list[tuple[int, Curve]]:
+    """The optimizer with the most updates first."""
+    return sorted(curves.items(), key=lambda item: (-len(item[1].rates), item[0]))
+
+
 def _label(names: dict[int, str], stream: int) -> str:
     name = names.get(stream, "optimizer")
     return name if list(names.values()).count(name) < 2 else f"{name} {stream}"
+
+
+def _read(curve: Curve, *, cut: bool) -> RangeTest:
+    """A curve that was cut off before it turned says where the script ended, not which rate is best."""
+    test = read_range_test(curve.rates, curve.losses)
+    if not cut or test.complete or test.reason:
+        return test
+    return replace(test, steepest=None, lowest=None, reason="the script ended while the loss was still falling")
 
 
 def _test_json(name: str, test: RangeTest) -> dict[str, Any]:

@@ -23,6 +23,8 @@ FLOOR = 0.1
 FEWEST = 12
 #: A fall of this many standard deviations of the smoothed curve is one: the lowest of many points is low by chance.
 SURE = 6.0
+#: Share of the fall that has happened where it counts as begun.
+BEGUN = 0.1
 #: Half-widths of the smoothing window, in points; the one that predicts best is used.
 WINDOWS = (2.0, 4.0, 7.0, 12.0, 20.0)
 
@@ -120,7 +122,8 @@ def read_range_test(rates: list[float], losses: list[float]) -> RangeTest:
     smoothed[:known], slopes, half = _smooth(np.log10(x[:known]), bounded)
     at = int(np.argmin(smoothed[:known]))
     noise = _noise(bounded) / math.sqrt(half)
-    fall = float(np.median(smoothed[: max(1, known // 4)]) - smoothed[at])
+    start = float(np.median(smoothed[: max(1, known // 4)]))
+    fall = start - float(smoothed[at])
     after = float(smoothed[at:known].max() - smoothed[at])
     complete = known < len(y) or after > max(SURE * noise, 0.2 * fall)
     if fall <= max(SURE * noise, 1e-9 * abs(float(smoothed[0]))):
@@ -128,7 +131,9 @@ def read_range_test(rates: list[float], losses: list[float]) -> RangeTest:
     if at < known // 4:
         why = "the loss was lowest near the start of the sweep; begin with lower rates (--low)"
         return RangeTest(x, y, smoothed, None, None, complete, why)
-    steepest = int(np.argmin(slopes[: at + 1]))
+    # Noise has slopes, too: only the last way down from the level of the start counts.
+    begin = int(np.flatnonzero(smoothed[: at + 1] >= start - BEGUN * fall)[-1])
+    steepest = begin + int(np.argmin(slopes[begin : at + 1]))
     return RangeTest(x, y, smoothed, float(x[steepest]), float(x[at]), complete)
 
 
