@@ -27,7 +27,7 @@ class Row:
 BASE = "records errors notices"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
-VIEWS = f"{BASE} store history detectors diagnosis remedies replay jsonfile figures report terminal"
+VIEWS = f"{BASE} store history detectors diagnosis remedies replay trials jsonfile figures report terminal"
 EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child cli"
 
 TABLE = {
@@ -66,12 +66,13 @@ TABLE = {
     # 6: advising
     "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
+    "trials": Row(f"{BASE} store history view diagnosis remedies replay", "ray", lazily="runner interventions cli"),
     # 7: showing
     "jsonfile": Row(BASE),
     "figures": Row(f"{VIEWS} schedules", "numpy plotly"),
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(f"{VIEWS} schedules", "numpy rich"),
-    "commands": Row(f"{VIEWS} schedules", "rich typer"),
+    "commands": Row(f"{VIEWS} launch schedules", "rich typer"),
     "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
 
-from steadygrad.commands import schedules
+from steadygrad.commands import fixing, schedules
+from steadygrad.commands.script import PASS_ON, ScriptCommand, target_of
 from steadygrad.errors import InputError, SteadyGradError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(schedules.app, name="schedules")
-_PASS_ON = {"allow_extra_args": True, "allow_interspersed_args": False}
+app.command(context_settings=PASS_ON, cls=ScriptCommand)(fixing.fix)
 
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]
 JsonFile = Annotated[
@@ -32,23 +32,7 @@ JsonFile = Annotated[
 ]
 
 
-class _RunCommand(TyperCommand):
-    """Stops reading options at ``-m MODULE``, as Python does: what follows is the module's."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override,unused-ignore]
-        valued = {name for p in self.params if not getattr(p, "is_flag", False) for name in p.opts}
-        at = 0
-        while at < len(args) and args[at].startswith("-") and args[at] not in ("-", "--"):
-            word = args[at]
-            if not word.startswith("--") and "m" in word:  # -m MODULE, -mMODULE, -qm MODULE
-                end = at + (2 if word.index("m") == len(word) - 1 else 1)
-                args = [*args[:end], "--", *args[end:]] if len(args) > end else args
-                break
-            at += 2 if word in valued else 1
-        return super().parse_args(ctx, args)
-
-
-@app.command(context_settings=_PASS_ON, cls=_RunCommand)
+@app.command(context_settings=PASS_ON, cls=ScriptCommand)
 def run(  # noqa: PLR0917
     context: typer.Context,
     module: Annotated[
@@ -82,16 +66,11 @@ def run(  # noqa: PLR0917
 
     steadygrad run train.py --lr 0.1        options of ours go before the script, the script's own after it
     """
-    from steadygrad.launch import Target, resolve
     from steadygrad.remedies import parse_spec
 
     if fail_on not in (None, "warning", "critical"):
         raise typer.BadParameter(f"{fail_on!r} is neither warning nor critical", param_hint="--fail-on")
-    arguments = list(context.args)
-    script = None if module else (arguments.pop(0) if arguments else None)
-    if script is None and module is None:
-        raise typer.BadParameter("name the script to run, e.g. `steadygrad run train.py`", param_hint="SCRIPT")
-    target = resolve(Target(script, module, tuple(arguments)))
+    target = target_of(context, module, "run")
     remedies = tuple(parse_spec(text) for text in apply or [])
 
     try:
@@ -111,7 +90,7 @@ def run(  # noqa: PLR0917
     _later.append(lambda: run_target(options))
 
 
-@app.command(name="lr-find", context_settings=_PASS_ON, cls=_RunCommand)
+@app.command(name="lr-find", context_settings=PASS_ON, cls=ScriptCommand)
 def lr_find(  # noqa: PLR0917
     context: typer.Context,
     module: Annotated[
@@ -129,13 +108,7 @@ def lr_find(  # noqa: PLR0917
 
     steadygrad lr-find train.py --lr 0.1    options of ours go before the script, the script's own after it
     """
-    from steadygrad.launch import Target, resolve
-
-    arguments = list(context.args)
-    script = None if module else (arguments.pop(0) if arguments else None)
-    if script is None and module is None:
-        raise typer.BadParameter("name the script, e.g. `steadygrad lr-find train.py`", param_hint="SCRIPT")
-    target = resolve(Target(script, module, tuple(arguments)))
+    target = target_of(context, module, "lr-find")
     from steadygrad.lrfind import RangeTestOptions, find
 
     options = RangeTestOptions(target, low, high, steps, out, json_file)

@@ -1,0 +1,110 @@
+"""The process that is forked for each trial: ``python -m steadygrad.trials.forkserver FD``.
+
+It has torch imported, waits for requests, and reports when a fork has ended. A fork becomes what a fresh
+``python -m steadygrad.cli run ...`` would be: a process group of its own, the folder, the streams and the command line
+that it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+#: Requests are single packets; a command line may be long.
+_PACKET = 1 << 20
+
+
+def serve(channel: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request until the channel closes. Returns the request in the fork, None in the server."""
+    wake, alarm = os.pipe()
+    for end in (wake, alarm):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(alarm)
+    running: dict[int, int] = {}
+    while True:
+        ready = select.select([channel.fileno(), wake], [], [])[0]
+        if wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 4096)
+            _reap(channel, running)
+        if channel.fileno() in ready:
+            data, descriptors, _, _ = socket.recv_fds(channel, _PACKET, 3)
+            if not data:
+                _kill(running)
+                return None
+            request: dict[str, Any] = json.loads(data)
+            if "preload" in request:
+                _import(request["preload"])
+                continue
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for end in (wake, alarm, channel.detach()):
+                    os.close(end)
+                _become(request, descriptors)
+                return request
+            running[pid] = request["ticket"]
+            for descriptor in descriptors:
+                os.close(descriptor)
+            channel.send(json.dumps({"ticket": request["ticket"], "pid": pid}).encode())
+
+
+def _reap(channel: socket.socket, running: dict[int, int]) -> None:
+    for pid in list(running):
+        with contextlib.suppress(ChildProcessError):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                channel.send(json.dumps({"ticket": running.pop(pid), "code": code}).encode())
+
+
+def _kill(running: dict[int, int]) -> None:
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _import(modules: list[str]) -> None:
+    for module in modules:
+        with contextlib.suppress(Exception):  # the script will say what is wrong with it
+            importlib.import_module(module)
+
+
+def _become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Take on the streams, the folder and the command line of a trial."""
+    os.setsid()
+    progress, output, given = descriptors
+    for source, target in ((given, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
+    os.close(given)
+    os.chdir(request["cwd"])
+    words = request["words"]
+    words[words.index("--progress-fd") + 1] = str(progress)  # its number here
+    sys.argv = ["steadygrad", *words]
+    sys.orig_argv = [sys.executable, "-m", "steadygrad.cli", *words]
+
+
+def main() -> None:
+    """Import, serve, and in a fork run."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(channel.fileno(), False)
+    importlib.import_module("steadygrad.runner")
+    importlib.import_module("steadygrad.interventions")
+    from steadygrad.cli import main as run
+
+    if serve(channel) is not None:
+        run()
+
+
+if __name__ == "__main__":
+    main()

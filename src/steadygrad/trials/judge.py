@@ -1,0 +1,190 @@
+"""Which remedy works: trials compared with the control of the same seed, and what is certain about the difference.
+
+**The scale.** A loss that is positive throughout is compared by its logarithm: halving it is worth the same at 2 and at
+0.002, and an improvement is a ratio. A loss that takes both signs is compared as it is, in units of how far the best
+trial came from the start. Where two optimizers take turns against each other (a GAN) a loss says nothing about
+progress: there only health decides.
+
+**A run that ends in NaN** has lost what it had learned: it counts as the loss before the first step. So does a run that
+diverged beyond it, since how far beyond means nothing. To be *finite* is therefore no merit by itself: a clip that
+keeps a badly initialised network where it started gains nothing over the NaN.
+
+**A remedy that changes what the loss means** (its reduction, what it is fed) is compared by how far the loss fell from
+its own first value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from steadygrad.records import Candidate, TrialResult
+from steadygrad.trials.numbers import interval
+
+#: An improvement below this is not worth a change of the script: 5% of the loss, or of the way from start to best.
+MATERIAL = 0.05
+#: Losses below this share of where training begins are equally good: what is left is rounding, or noise of the data.
+FLOOR = 1e-4
+#: Trials this close are equal, and the better-founded one is preferred.
+EQUAL = 0.05
+#: Of the symptoms, those that a remedy must not leave behind.
+FATAL = frozenset({"non-finite", "diverging-loss"})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A candidate among the others.
+
+    Args:
+        results: its trials, by seed.
+        improvement: over the control, the mean over seeds; None where nothing can be compared. A difference of
+            logarithms, of shares of the way to the best, or of numbers of symptoms, see `Comparison.scale`.
+        interval: of the improvement, at 90%; None with a single seed.
+        works: it improves on control and no-op beyond the noise, and nothing fatal is left.
+    """
+
+    candidate: Candidate
+    results: tuple[TrialResult, ...]
+    improvement: float | None
+    interval: tuple[float, float] | None
+    works: bool
+
+    @property
+    def first(self) -> TrialResult:
+        """The trial with the script's own seed."""
+        return self.results[0]
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing was found wrong in any of its trials."""
+        return all(r.verdict == "healthy" for r in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How losses are turned into numbers of which less is better.
+
+    Args:
+        kind: "log", "linear" or "health".
+        start: the control's first loss, by seed; the finite one of another seed where it has none.
+        unit: what a difference of 1 stands for on the linear scale.
+        floor: losses below it are equally good, on the logarithmic scale.
+        void: a loss below zero is meaningless, and gains nothing.
+    """
+
+    kind: str
+    start: dict[int, float]
+    unit: float = 1.0
+    floor: float = 1e-300
+    void: bool = False
+
+    def of(self, result: TrialResult) -> float | None:
+        """The number of a trial that ended, None for one that was not run to its end."""
+        if result.status in ("stopped-early", "not-applicable", "cut"):
+            return None
+        if self.kind == "health":
+            return float(len(result.symptoms)) if result.status == "finished" else 10.0
+        start = self.start.get(result.seed, self.start.get(0, 1.0))
+        nothing = result.loss is None or result.status != "finished" or (self.void and lowest([result]) < 0)
+        if nothing:
+            return self._number(start)
+        return self._number(min(start, self.end(result, start)))
+
+    def end(self, result: TrialResult, start: float) -> float:
+        """The loss at the end in the units of the control."""
+        assert result.loss is not None
+        own = result.curve[0][1] if result.curve else math.nan
+        if not result.candidate.changes_loss_scale or not math.isfinite(own):
+            return result.loss
+        return result.loss * start / own if self.kind == "log" and own > 0 else start + result.loss - own
+
+    def _number(self, loss: float) -> float:
+        return math.log(max(loss, self.floor)) if self.kind == "log" else loss / self.unit
+
+
+def scale_for(control: Sequence[TrialResult], others: Iterable[TrialResult], *, adversarial: bool) -> Scale:
+    """Find the scale on which these trials can be compared."""
+    others = [r for r in others if r.status == "finished" and r.loss is not None]
+    start = {r.seed: r.curve[0][1] for r in control if r.curve and math.isfinite(r.curve[0][1])}
+    fallback = [r.curve[0][1] for r in others if r.curve and math.isfinite(r.curve[0][1])]
+    if not start:
+        start = {0: max(fallback, default=1.0)}
+    if adversarial:
+        return Scale("health", start)
+    kept = [r for r in others if not r.candidate.changes_loss_scale] or others
+    changed = [r for r in others if r.candidate.changes_loss_scale]
+    if min(start.values()) > 0 and lowest([*control, *kept]) > 0:
+        return Scale("log", start, floor=FLOOR * max(1e-290, min([*start.values(), *fallback])))
+    if changed and lowest(changed) > 0 and lowest(control) < -max(start.values()):
+        return Scale("log", {}, floor=FLOOR, void=True)
+    best = min((r.loss for r in kept if r.loss is not None), default=0.0)
+    return Scale("linear", start, max(abs(fmean(start.values()) - best), 1e-12))
+
+
+def lowest(results: Iterable[TrialResult]) -> float:
+    """The lowest finite loss of any of these trials; 1 where there is none."""
+    return min((value for r in results for _, value in r.curve if math.isfinite(value)), default=1.0)
+
+
+def noise_of(control: TrialResult, no_op: TrialResult | None, scale: Scale) -> float:
+    """How much two runs with equal seeds differ: 0 for a deterministic script."""
+    if no_op is None:
+        return 0.0
+    first, second = scale.of(control), scale.of(no_op)
+    return 0.0 if first is None or second is None else abs(first - second)
+
+
+def standing(
+    candidate: Candidate, results: Sequence[TrialResult], control: Sequence[TrialResult], scale: Scale, noise: float
+) -> Standing:
+    """Compare the trials of a candidate with the control's, seed by seed."""
+    before = {r.seed: scale.of(r) for r in control}
+    pairs = [(before.get(r.seed), scale.of(r)) for r in results]
+    gains = [a - b for a, b in pairs if a is not None and b is not None]
+    complete = bool(gains) and len(gains) == len(results)
+    mean = fmean(gains) if complete else None
+    bounds = interval(gains, least_spread=noise / math.sqrt(2)) if complete else None
+    works = mean is not None and _sound(results) and _certain(mean, bounds, scale, noise)
+    return Standing(candidate, tuple(results), mean, bounds, works and candidate.kind in ("remedy", "random"))
+
+
+def _certain(mean: float, bounds: tuple[float, float] | None, scale: Scale, noise: float) -> bool:
+    """Whether an improvement is worth the change, and beyond the noise."""
+    least = 0.5 if scale.kind == "health" else MATERIAL
+    return mean > max(least, noise) and (bounds[0] > 0 if bounds is not None else mean > 3 * noise)
+
+
+def _sound(results: Sequence[TrialResult]) -> bool:
+    """Whether every trial ended well: run to its end, and nothing fatal left."""
+    return all(r.status == "finished" and not FATAL & set(r.symptoms) for r in results)
+
+
+def relieved(result: Standing, control: Sequence[TrialResult], scale: Scale) -> bool:
+    """Whether a candidate removes every symptom and costs no loss: it heals a run whose loss was never in danger."""
+    ill = all(r.symptoms for r in control)
+    done = all(r.status == "finished" and not r.symptoms and r.verdict == "healthy" for r in result.results)
+    if not (ill and done and result.candidate.kind == "remedy"):
+        return False
+    return scale.kind == "health" or (result.improvement is not None and result.improvement > -MATERIAL / 2)
+
+
+def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int]) -> Standing | None:
+    """The one to recommend: the best that works, or its equal that is healthier, simpler or better founded.
+
+    Args:
+        standings: all candidates.
+        rank: the order in which they were proposed, which is that of the causes behind them.
+    """
+    able = [s for s in standings if s.works and s.candidate.kind == "remedy" and s.improvement is not None]
+    if not able:
+        return None
+    top = max(s.improvement or 0.0 for s in able)
+    equals = [s for s in able if (s.improvement or 0.0) >= top - EQUAL]
+    return min(equals, key=lambda s: (not s.healthy, len(s.candidate.specs), rank.get(s.candidate, 99)))
+
+
+def in_order(standings: Iterable[Standing]) -> list[Standing]:
+    """Best first: those that work, then by improvement; those without a number last."""
+    return sorted(standings, key=lambda s: (not s.works, -(s.improvement if s.improvement is not None else -math.inf)))

@@ -1,0 +1,111 @@
+"""``steadygrad fix`` without its terminal: set up, search, write the fix down, and store everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import stat
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from steadygrad.history import History
+from steadygrad.records import Candidate, Diagnosis
+from steadygrad.remedies import candidates
+from steadygrad.store import new_run_folder
+from steadygrad.store.listing import RUNS_FOLDER
+from steadygrad.trials.job import Script
+from steadygrad.trials.local import Backend, LocalBackend
+from steadygrad.trials.result import FixResult, to_fix_json
+from steadygrad.trials.search import Display, Search, Settings
+
+#: The result as JSON, in the run folder.
+FIX_FILE = "fix.json"
+#: What is read ahead of standard input, at most.
+_INPUT_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class FixOptions:
+    """What ``steadygrad fix`` was asked for; see its ``--help``."""
+
+    words: tuple[str, ...]
+    steps: int = 300
+    seeds: int = 3
+    jobs: int = 2
+    budget: float | None = None
+    backend: str = "local"
+    address: str | None = None
+    out: Path | None = None
+    write: bool = False
+    cwd_copy: bool = False
+
+
+def run_fix(options: FixOptions, display: Display) -> tuple[FixResult, Path | None]:
+    """Search for a fix. Returns the result, and the report where one was written.
+
+    Ctrl-C ends the search, not the answer: what was found so far is returned, with ``interrupted`` set.
+    """
+    folder = options.out or new_run_folder(RUNS_FOLDER, _name(options.words))
+    with tempfile.TemporaryDirectory(prefix="steadygrad-") as scratch, _backend(options) as backend:
+        script = Script(options.words, os.getcwd(), _input(Path(scratch)))
+        search = Search(
+            script,
+            Settings(options.steps, options.seeds, options.jobs, options.budget),
+            folder=folder.resolve(),
+            backend=backend,
+            propose=_propose,
+            display=display,
+        )
+        try:
+            result = search.run()
+        except KeyboardInterrupt:
+            backend.close()
+            result = replace(search.result(), interrupted=True)
+    return result, _store(folder, result)
+
+
+def _propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:
+    return candidates(history, diagnosis, limit=limit)
+
+
+def _backend(options: FixOptions) -> Backend:
+    return LocalBackend(options.jobs)
+
+
+def _name(words: tuple[str, ...]) -> str:
+    return words[1] if words[0] == "-m" else words[0]
+
+
+def _store(folder: Path, result: FixResult) -> Path | None:
+    """Keep the result beside the control run, and write the report of both."""
+    with suppress(OSError):
+        (folder / FIX_FILE).write_text(json.dumps(to_fix_json(result), indent=1) + "\n")
+    return None
+
+
+def _input(scratch: Path) -> str:
+    """What the script can read from standard input, kept so that every trial reads the same; "" for nothing."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stdin.isatty():
+            return ""
+        descriptor = sys.stdin.fileno()
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            return ""
+        data = b""
+        until = time.monotonic() + 5.0
+        while len(data) < _INPUT_BYTES and time.monotonic() < until and select.select([descriptor], [], [], 0.2)[0]:
+            more = os.read(descriptor, 1 << 16)
+            if not more:
+                break
+            data += more
+        if data:
+            path = scratch / "stdin"
+            path.write_bytes(data)
+            return str(path)
+    return ""

@@ -1,0 +1,249 @@
+"""The search for a remedy that works: a control, all candidates once, the leaders again with other seeds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from steadygrad.history import History
+from steadygrad.records import Candidate, Diagnosis, TrialResult
+from steadygrad.replay import load, replay
+from steadygrad.store import Run
+from steadygrad.trials.job import Attempt, Job, Script
+from steadygrad.trials.judge import (
+    Scale,
+    Standing,
+    best_of,
+    in_order,
+    noise_of,
+    relieved,
+    scale_for,
+    standing,
+)
+from steadygrad.trials.local import Backend
+from steadygrad.trials.result import FixResult, confirmed
+from steadygrad.trials.stopping import Rule
+from steadygrad.view import View
+
+CONTROL = Candidate((), "", "the script as it is", "control")
+#: The whole search takes no more than this many times the script's own time, unless a budget is given ...
+TIMES = 11.0
+#: ... or this many seconds, which even a script of a moment may cost.
+AT_LEAST = 30.0
+#: A run in which nothing is wrong yet goes on to this many times the steps.
+EXTEND = 5
+#: Candidates tried before the others, which are then stopped when they fall behind these.
+FIRST = 5
+LEADERS = 3
+#: Candidates proposed at first, and where none of them works, controls included.
+PROPOSED, MORE = 14, 28
+
+Propose = Callable[[History, Diagnosis, int], list[Candidate]]
+
+
+class Display(Protocol):
+    """Shows how a search goes."""
+
+    def say(self, text: str) -> None:
+        """A phase begins."""
+
+    def added(self, jobs: Sequence[Job]) -> None:
+        """These jobs are going to run."""
+
+    def progress(self, job: Job, steps: int, loss: float) -> None:
+        """A job is so far."""
+
+    def over(self, job: Job, attempt: Attempt, /) -> None:
+        """A job is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a search may cost.
+
+    Args:
+        steps: of every trial; fewer where the script ends before.
+        seeds: repetitions of the leaders, the first included.
+        budget: seconds for everything; by default eleven times the script's own time for these steps.
+    """
+
+    steps: int = 300
+    seeds: int = 3
+    jobs: int = 2
+    budget: float | None = None
+
+
+class Search:
+    """One search. `run` may be interrupted; `result` then tells what was found so far.
+
+    Args:
+        script: what is tried.
+        folder: where the control is recorded.
+        backend: where trials run.
+        propose: gives the candidates for a diagnosed history, best first.
+        display: shows how it goes.
+    """
+
+    def __init__(
+        self, script: Script, settings: Settings, *, folder: Path, backend: Backend, propose: Propose, display: Display
+    ) -> None:
+        self.script, self.settings, self.folder = script, settings, folder
+        self._backend, self._propose, self._display = backend, propose, display
+        self._started = time.monotonic()
+        self._number = 0
+        self.attempts: dict[Candidate, list[TrialResult]] = {}
+        self.control: list[TrialResult] = []
+        self.diagnosis = Diagnosis("unknown")
+        self.steps = settings.steps
+        self.plain_seconds = 0.0
+        self.remarks: list[str] = []
+        self._rank: dict[Candidate, int] = {}
+        self._adversarial = False
+        self._trial_seconds = 0.0
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def run(self) -> FixResult:
+        """Search to the end."""
+        history = self._observe()
+        if self.diagnosis.verdict != "unhealthy" or not history.steps:
+            return self.result()
+        self._try(self._propose(history, self.diagnosis, PROPOSED))
+        if not self._leaders() and self._time_left() > 0:
+            self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
+        self._repeat(self._leaders())
+        return self.result()
+
+    def _observe(self) -> History:
+        """The control run, its diagnosis, and from it the number of steps and the time there is."""
+        self._display.say("Watching the script as it is")
+        rule = Rule(self.settings.steps)
+        job = self._job(CONTROL, 0, rule, extend=EXTEND * self.settings.steps, folder=str(self.folder))
+        attempt = self._run([job], math.inf)[0]
+        self.control = [attempt.result]
+        try:
+            with Run(self.folder) as run:
+                history, self.diagnosis = load(run), replay(run)
+        except Exception as error:
+            self.remarks.append(f"the control run cannot be read: {error}")
+            return History()
+        self._adversarial = View(history).interleaved
+        if attempt.result.status == "finished" or attempt.limited:
+            self.steps = attempt.result.steps
+        self._trial_seconds = attempt.result.seconds
+        self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
+        return history
+
+    def _try(self, candidates: Sequence[Candidate]) -> None:
+        """Every candidate once; the first few without a limit but divergence, the others against the best of them."""
+        for candidate in candidates:
+            self._rank.setdefault(candidate, len(self._rank))
+        controls = [c for c in candidates if c.kind != "remedy"]
+        remedies = [c for c in candidates if c.kind == "remedy"][: self._affordable()]
+        self._display.say("Trying remedies")
+        no_op = [c for c in controls if c.kind == "no-op"]
+        self._round([*no_op, *remedies[:FIRST]], 0)
+        self._round([*remedies[FIRST:], *(c for c in controls if c.kind == "random")], 0)
+
+    def _repeat(self, leaders: Sequence[Candidate]) -> None:
+        """Leaders and control again with other seeds, side by side."""
+        if not leaders or self.settings.seeds < 2:
+            return
+        self._display.say("Repeating the best with other seeds")
+        deadline = self._deadline()
+        rule = Rule(self.steps)
+        jobs = [self._job(c, s, rule) for s in range(1, self.settings.seeds) for c in (CONTROL, *leaders)]
+        for job, attempt in zip(jobs, self._run(jobs, deadline), strict=True):
+            if attempt.result.status == "cut":
+                continue
+            if job.candidate is CONTROL:
+                self.control.append(attempt.result)
+            else:
+                self.attempts[job.candidate].append(attempt.result)
+        if len(self.control) < self.settings.seeds:
+            self.remarks.append("the time ran out before all seeds were repeated")
+
+    def _round(self, candidates: Sequence[Candidate], seed: int) -> None:
+        if not candidates:
+            return
+        scale = self._scale()
+        ends = [r.loss for results in self.attempts.values() for r in results if r.status == "finished"]
+        best = min((e for e in ends if e is not None), default=None) if scale.kind == "log" else None
+        jobs = [self._job(c, seed, Rule(self.steps, None if c.changes_loss_scale else best)) for c in candidates]
+        reserve = self._trial_seconds * (self.settings.seeds - 1) * (LEADERS + 1) / self.settings.jobs
+        for job, attempt in zip(jobs, self._run(jobs, self._deadline() - reserve), strict=True):
+            self.attempts.setdefault(job.candidate, []).append(attempt.result)
+
+    def _job(self, candidate: Candidate, seed: int, rule: Rule, *, extend: int = 0, folder: str = "") -> Job:
+        self._number += 1
+        timeout = 20 + 5 * self._trial_seconds if self._trial_seconds else 1e9
+        return Job(self._number, self.script, candidate, seed, rule, extend, folder, timeout)
+
+    def _run(self, jobs: Sequence[Job], deadline: float) -> list[Attempt]:
+        self._display.added(jobs)
+        return self._backend.run(jobs, watcher=self._display.progress, done=self._display.over, deadline=deadline)
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def _deadline(self) -> float:
+        limit = self.settings.budget or max(AT_LEAST, TIMES * self.plain_seconds)
+        return self._started + limit
+
+    def _time_left(self) -> float:
+        return self._deadline() - time.monotonic()
+
+    def _affordable(self) -> int:
+        """How many candidates there is time for, when the leaders are to be repeated as well."""
+        repeats = (self.settings.seeds - 1) * (LEADERS + 1)
+        runs = self._time_left() * self.settings.jobs / max(0.1, self._trial_seconds) - repeats
+        return max(FIRST, int(runs))
+
+    # -- judging ------------------------------------------------------------------------------------------------
+
+    def _scale(self) -> Scale:
+        others = [r for results in self.attempts.values() for r in results]
+        return scale_for(self.control, others, adversarial=self._adversarial)
+
+    def _noise(self, scale: Scale) -> float:
+        no_op = next((results[0] for c, results in self.attempts.items() if c.kind == "no-op"), None)
+        return noise_of(self.control[0], no_op, scale) if self.control else 0.0
+
+    def standings(self) -> list[Standing]:
+        """Every candidate among the others, as far as it was tried."""
+        scale = self._scale()
+        noise = self._noise(scale)
+        found = [standing(c, results, self.control, scale, noise) for c, results in self.attempts.items()]
+        if not any(s.works and s.candidate.kind == "remedy" for s in found):
+            found = [replace(s, works=True) if relieved(s, self.control[: len(s.results)], scale) else s for s in found]
+        return in_order(found)
+
+    def _leaders(self) -> list[Candidate]:
+        return [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"][:LEADERS]
+
+    def result(self) -> FixResult:
+        """What was found so far."""
+        scale = self._scale()
+        standings = tuple(self.standings())
+        repeated = [s for s in standings if len(s.results) == max((len(x.results) for x in standings), default=0)]
+        best = best_of(repeated, rank=self._rank)
+        healthy = self.diagnosis.verdict == "healthy"
+        verdict = "fixed" if best else "nothing-to-fix" if healthy else "no-fix-found" if self.attempts else "unknown"
+        return FixResult(
+            script=" ".join(self.script.words),
+            verdict=verdict,
+            steps=self.steps,
+            seeds=len(self.control),
+            control=tuple(self.control),
+            standings=standings,
+            recommended=best,
+            diagnosis=confirmed(self.diagnosis, standings, best),
+            scale=scale.kind,
+            noise=self._noise(scale),
+            seconds=time.monotonic() - self._started,
+            plain_seconds=self.plain_seconds,
+            remarks=tuple(self.remarks),
+        )
