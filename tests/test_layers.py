@@ -40,6 +40,7 @@ TABLE = {
     "online": Row(BASE, "numpy"),
     # treatments: usable without the monitor
     "schedules": Row("errors", "numpy", torch=True),
+    "recipes": Row("errors clip schedules", torch=True),
     "clip": Row(BASE, "numpy", lazily="store", torch=True),
     "guard": Row(f"{BASE} clip patching", torch=True),
     "faults": Row(BASE, "numpy", torch=True),
