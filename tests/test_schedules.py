@@ -476,6 +476,20 @@ def test_noam_is_defined_at_the_first_step_and_peaks_at_the_end_of_warmup() -> N
     assert schedule(39) == pytest.approx((128 * 40) ** -0.5)
 
 
+def test_a_product_forgets_none_of_its_factors() -> None:
+    def chained(o: torch.optim.Optimizer) -> lr_scheduler.ChainedScheduler:
+        return lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(o, 5, 0.5), lr_scheduler.LambdaLR(o, lambda t: 0.9)])
+
+    assert torch_rates(chained, 21)[20] == pytest.approx(BASE * 0.9)  # the steps are gone
+    assert (Step(5, gamma=0.5) * Constant(value=0.9))(20) == pytest.approx(0.5**4 * 0.9)
+
+
+def test_asking_once_more_after_a_cycle_is_no_error() -> None:
+    with pytest.raises(ValueError, match="Tried to step"):
+        torch_rates(lambda o: lr_scheduler.OneCycleLR(o, BASE, 10, cycle_momentum=False), 12)
+    assert one_cycle(10)(12) == one_cycle(10)(9) == 1 / 25e4
+
+
 def test_cosine_then_steps_joins_as_written_or_goes_on() -> None:
     absolute = Cosine(100, end=0.1) >> 0.1 * Step(30, gamma=0.5)
     assert continued(Cosine(100, end=0.1), Step(30, gamma=0.5)) == absolute

@@ -137,8 +137,7 @@ def cnn(
     source = "Loshchilov and Hutter 2017; with warm-up: He et al. 2019"
     chosen = card.take("schedule", schedule, Warmup(first) >> Cosine(steps - first), source)
     bound = card.take("max_norm", max_norm, 5.0, "customary; with BatchNorm it acts on outliers only")
-    groups = parameter_groups(model, weight_decay=decay)
-    optimizer = _built(torch.optim.SGD, groups, options)
+    optimizer = _built(torch.optim.SGD, parameter_groups(model, weight_decay=decay), options)
     remark = "no norm layer was found; this rate is meant for networks with BatchNorm, without it try a tenth"
     remarks = () if any(map(is_norm, model.modules())) else (remark,)
     return Recipe(optimizer, ScheduledLR(optimizer, chosen), GlobalNorm(bound), tuple(card.settings), remarks)
