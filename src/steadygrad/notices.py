@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: Called with a clip's parameters, its threshold (NaN where it has no single one) and its result, before gradients change.
+#: Called with a clip's parameters, its threshold (NaN where it has no single one) and its result, before the scaling.
 clip_measured: list[Callable[[list[Any], float, Any], None]] = []
 #: Called with the reason when an optimizer step is not taken.
 step_skipped: list[Callable[[str], None]] = []
