@@ -22,6 +22,7 @@ from statistics import fmean
 
 from steadygrad.records import Candidate, TrialResult
 from steadygrad.trials.numbers import interval
+from steadygrad.trials.stopping import DIVERGED
 
 #: An improvement below this is not worth a change of the script: 5% of the loss, or of the way from start to best.
 MATERIAL = 0.05
@@ -82,7 +83,8 @@ class Scale:
 
     def of(self, result: TrialResult) -> float | None:
         """The number of a trial that ended, None for one that was not run to its end."""
-        if result.status in ("stopped-early", "not-applicable", "cut"):
+        diverged = result.status == "stopped-early" and result.note == DIVERGED
+        if result.status in ("stopped-early", "not-applicable", "cut") and not diverged:
             return None
         if self.kind == "health":
             return float(len(result.symptoms)) if result.status == "finished" else 10.0

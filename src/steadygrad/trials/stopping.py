@@ -11,7 +11,9 @@ from steadygrad.trials.numbers import smoothed
 #: So many losses in a row that are not finite end a trial. A loss scaler that looks for its scale needs fewer.
 BROKEN = 12
 #: A loss this many times its start is diverging, once a quarter of the steps is over.
-DIVERGED = 4.0
+FAR_ABOVE = 4.0
+#: The verdict on such a trial. It counts as one that learned nothing.
+DIVERGED = "diverged"
 #: Even if the loss went on falling this many times faster than it did lately, ...
 HOPE = 1.5
 #: ... it would end above the best by this factor.
@@ -45,8 +47,8 @@ def hopeless(rule: Rule, losses: Sequence[float]) -> str:
     if 4 * done < rule.steps or done < 30:
         return ""
     now, start = smoothed(losses, done), smoothed(losses, 1, 1)
-    if start > 0 and now > DIVERGED * start:
-        return "diverged"
+    if start > 0 and now > FAR_ABOVE * start:
+        return DIVERGED
     if rule.best is None or 2 * done < rule.steps or min(losses) <= 0 or rule.best <= 0:
         return ""
     return "far behind" if now > 0 and _expected(losses, now, rule.steps) > math.log(BEHIND * rule.best) else ""

@@ -1,0 +1,34 @@
+"""A trial stopped because it diverged counts as one that learned nothing: also of the control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from steadygrad.records import Candidate, RemedySpec, TrialResult
+from steadygrad.trials.judge import best_of, scale_for, standing
+
+CONTROL = Candidate((), "", "", "control")
+BETTER = Candidate((RemedySpec("lower-lr", "0.1"),), "learning-rate-too-high", "")
+
+
+def trial(candidate: Candidate, seed: int, end: float) -> TrialResult:
+    curve = tuple((step, 4.0 + (end - 4.0) * step / 100) for step in range(0, 101, 10))
+    return TrialResult(candidate, seed, "finished", 100, end, curve, (), "healthy", 1.0, "")
+
+
+def test_a_control_that_was_stopped_for_diverging_can_be_beaten() -> None:
+    control = [
+        replace(trial(CONTROL, 0, 9e9), status="non-finite", loss=None),
+        replace(trial(CONTROL, 1, 80.0), status="stopped-early", note="diverged"),
+    ]
+    better = [trial(BETTER, 0, 1.7), trial(BETTER, 1, 1.8)]
+    scale = scale_for(control, better, adversarial=False)
+    found = standing(BETTER, better, control, scale, 0.0)
+    assert found.works
+    assert best_of([found], rank={BETTER: 0}) is found
+
+
+def test_a_remedy_that_was_stopped_for_falling_behind_is_not_compared() -> None:
+    control = [trial(CONTROL, 0, 2.0)]
+    behind = [replace(trial(BETTER, 0, 1.0), status="stopped-early", note="far behind")]
+    assert standing(BETTER, behind, control, scale_for(control, behind, adversarial=False), 0.0).improvement is None
