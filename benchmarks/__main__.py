@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import report, store, timing
+from benchmarks import clipping, report, store, timing
 from benchmarks.rivals import CONTESTANTS
 from benchmarks.timing import Plan, Result
 from benchmarks.workloads import WORKLOADS, available
@@ -20,7 +20,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short blocks: a look, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    parser.add_argument("--only", choices=["overhead", "store"], help="one half of the benchmark")
+    parser.add_argument("--only", choices=["overhead", "store", "clipping"], help="one part of the benchmark")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--tools", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
     parser.add_argument("--rounds", type=int, help="pairs of blocks")
@@ -57,14 +57,19 @@ def main() -> None:
     facts = report.machine()
     report.print_machine(console, facts, plan)
     out: dict[str, Any] = {"machine": facts, "plan": asdict(plan), "method": report.method(plan)}
-    if args.only != "store":
+    if args.only in (None, "overhead"):
         results = overhead(console, args, plan)
         report.print_overhead(console, results)
         out["overhead"] = timing.as_json(results)
-    if args.only != "overhead":
+    if args.only in (None, "store"):
         with console.status("run file"):
             out["store"] = store.measure(5_000 if args.quick else 100_000)
         report.print_store(console, out["store"])
+    if args.only in (None, "clipping"):
+        with console.status("clipping"):
+            pairs = clipping.measure(quick=args.quick)
+        clipping.show(console, pairs)
+        out["clipping"] = [asdict(pair) for pair in pairs]
     if args.json is not None:
         args.json.write_text(json.dumps(out, indent=2, allow_nan=False) + "\n")
 

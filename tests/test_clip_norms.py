@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import steadygrad
 from steadygrad.clip import GlobalNorm
-from steadygrad.clip.norms import RUN, SMALL, norms
+from steadygrad.clip.norms import MEDIUM, RUN, SMALL, norms
 
 Shapes = list[tuple[int, ...]]
 SHAPES: Shapes = [(3, 5), (7,), (), (SMALL + 1,), (RUN + 3,), (0, 4), (2, 3, 4, 5)]
@@ -59,11 +59,11 @@ def test_norms_are_exact_in_every_format(dtype: torch.dtype) -> None:
     assert float(info.norm_before) == pytest.approx(exact(tensors), rel=2e-6)
 
 
-@pytest.mark.parametrize("size", [1, SMALL, SMALL + 1, RUN, RUN + 1, 5 * RUN + 7])
+@pytest.mark.parametrize("size", [1, SMALL, SMALL + 1, MEDIUM, MEDIUM + 1, RUN, RUN + 1, 5 * RUN + 7])
 @pytest.mark.parametrize("value", [3e-38, 1e-25, 0.3, 2e19, 3e38])
 def test_norms_are_right_over_the_whole_range(size: int, value: float) -> None:
     x = torch.full((size,), value)  # equal numbers are the worst case of a sum in float32
-    assert float(norms([x])[0]) == pytest.approx(float(x[0].double()) * math.sqrt(size), rel=2e-5)
+    assert float(norms([x])[0]) == pytest.approx(float(x[0].double()) * math.sqrt(size), rel=3e-5)
 
 
 @pytest.mark.parametrize("value", [1e-200, 1e200])

@@ -161,14 +161,15 @@ class ScalingClipper(Clipper):
         """
         total, non_finite = gradients.joint(norms, self.p, bad)
         chosen = torch.where(non_finite, 1.0, self.factors(gradients, norms, total, factor)).to(torch.float32)
-        after, clipped = total * chosen, (chosen < 1).any()
+        after, clipped = total * chosen, chosen < 1
         if chosen.dim():
-            after, clipped = gradients.joint(norms * chosen, self.p, clipped)
+            after, clipped = gradients.joint(norms * chosen, self.p, clipped.any())
+            clipped = clipped & ~non_finite
         return ClipInfo(
             norm_before=total,
             norm_after=after,
             coefficient=chosen if chosen.dim() == 0 else ratio(after, total),
-            clipped=clipped & ~non_finite,
+            clipped=clipped,
             non_finite=non_finite,
             norms=norms,
             coefficients=chosen if chosen.dim() else None,
