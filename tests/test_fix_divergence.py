@@ -1,4 +1,4 @@
-"""A trial stopped because it diverged counts as one that learned nothing: also of the control."""
+"""What counts as a trial that learned nothing, and what as one that ended well."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def test_a_remedy_that_was_stopped_for_falling_behind_is_not_compared() -> None:
     control = [trial(CONTROL, 0, 2.0)]
     behind = [replace(trial(BETTER, 0, 1.0), status="stopped-early", note="far behind")]
     assert standing(BETTER, behind, control, scale_for(control, behind, adversarial=False), 0.0).improvement is None
+
+
+def test_leaving_out_bad_batches_leaves_their_losses() -> None:
+    control = [replace(trial(CONTROL, 0, 9e9), status="non-finite", loss=None)]
+    skipping = Candidate((RemedySpec("skip-bad-step"),), "corrupt-batch", "")
+    left_out = [replace(trial(skipping, 0, 0.5), symptoms=("non-finite",), verdict="unhealthy")]
+    scale = scale_for(control, left_out, adversarial=False)
+    assert standing(skipping, left_out, control, scale, 0.0).works
+    others = [replace(left_out[0], candidate=BETTER)]
+    assert not standing(BETTER, others, control, scale, 0.0).works

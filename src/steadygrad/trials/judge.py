@@ -160,7 +160,13 @@ def _certain(mean: float, bounds: tuple[float, float] | None, scale: Scale, nois
 
 def _sound(results: Sequence[TrialResult]) -> bool:
     """Whether every trial ended well: run to its end, and nothing fatal left."""
-    return all(r.status == "finished" and not FATAL & set(r.symptoms) for r in results)
+    return all(r.status == "finished" and not _fatal(r) for r in results)
+
+
+def _fatal(result: TrialResult) -> frozenset[str]:
+    """Where bad steps are left out, a batch may still be NaN: it is no longer trained on."""
+    skips = any(spec.code == "skip-bad-step" for spec in result.candidate.specs)
+    return FATAL.intersection(result.symptoms) - ({"non-finite"} if skips else set())
 
 
 def relieved(result: Standing, control: Sequence[TrialResult], scale: Scale) -> bool:
