@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steadygrad.commands.script import target_of
-from steadygrad.errors import InputError
+from steadygrad.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from steadygrad.launch import Target
@@ -46,6 +47,7 @@ def fix(  # noqa: PLR0917
     cwd_copy: Annotated[
         bool, typer.Option("--cwd-copy", help="Run everything in copies of the current folder.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Fix a training SCRIPT: find what is wrong, try remedies side by side, and recommend one that works.
@@ -72,12 +74,26 @@ def fix(  # noqa: PLR0917
         cwd_copy=cwd_copy,
     )
     with Silence() if quiet else FixDisplay() as display:
-        result, report = run_fix(options, display)
+        result, folder = run_fix(options, display)
     if json_file is not None:
         write_json(json_file, to_fix_json(result))
+    page = written_report(folder) if report else None
     if not quiet:
-        print_fix(result, report)
+        print_fix(result, page)
     raise typer.Exit(exit_code(result))
+
+
+def written_report(folder: Path) -> Path | None:
+    """The report of control and trials, or None where it cannot be written; the answer is not lost for that."""
+    from steadygrad.report import write_report
+    from steadygrad.store import Run
+
+    try:
+        with Run(folder) as run:
+            return write_report(run, folder / "report.html")
+    except StoreError as error:
+        print(f"steadygrad: no report was written: {error}", file=sys.stderr)
+        return None
 
 
 def words_of(target: Target) -> tuple[str, ...]:

@@ -13,13 +13,18 @@ from plotly.offline import get_plotlyjs
 
 from steadygrad.errors import StoreError
 from steadygrad.figures import draw, read_series
+from steadygrad.figures.trials import trials_chart
 from steadygrad.records import Diagnosis
-from steadygrad.report import view
+from steadygrad.report import trials, view
 from steadygrad.store import Run
+from steadygrad.trials.reading import read_fix
+from steadygrad.trials.result import FixResult
 
 
 def write_report(run: Run, path: Path, *, diagnosis: Diagnosis | None = None) -> Path:
     """Write the run as one HTML file that needs no network, and return its path.
+
+    Where ``steadygrad fix`` has left its result in the run folder, the page shows the trials as well.
 
     Args:
         run: an open run.
@@ -40,7 +45,10 @@ def write_report(run: Run, path: Path, *, diagnosis: Diagnosis | None = None) ->
     """
     path = Path(path)
     target = path / "report.html" if path.is_dir() else path
-    page = _page(run, run.diagnosis() if diagnosis is None else diagnosis)
+    fix = read_fix(run.path.parent)
+    if diagnosis is None:
+        diagnosis = fix.diagnosis if fix is not None else run.diagnosis()
+    page = _page(run, diagnosis, fix)
     part = target.with_name(target.name + ".part")
     try:  # a reader never meets half a file
         part.write_text(page, encoding="utf-8")
@@ -54,9 +62,10 @@ def write_report(run: Run, path: Path, *, diagnosis: Diagnosis | None = None) ->
     return target
 
 
-def _page(run: Run, diagnosis: Diagnosis | None) -> str:
+def _page(run: Run, diagnosis: Diagnosis | None, fix: FixResult | None) -> str:
     meta, series = run.meta, read_series(run)
     charts = draw(run, series=series, diagnosis=diagnosis)
+    chart = trials_chart(fix) if fix is not None else None
     text: str = _template().render(
         meta=meta,
         verdict=diagnosis.verdict if diagnosis else "unknown",
@@ -64,11 +73,14 @@ def _page(run: Run, diagnosis: Diagnosis | None) -> str:
         headline=view.headline(diagnosis),
         facts=view.facts(run, meta),
         charts=[(chart, view.chart_json(chart)) for chart in charts],
+        fix=fix,
+        trials_chart=(chart, view.chart_json(chart)) if chart is not None else None,
+        trials=trials,
         environment=view.environment(meta),
         optimizers=list(view.optimizers(run)),
         parameters=list(view.parameter_rows(run, series)),
         hidden_parameters=max(0, len(run.parameters) - view.MAX_PARAMETERS),
-        plotly=Markup(get_plotlyjs()) if charts else "",  # the library itself, not data
+        plotly=Markup(get_plotlyjs()) if charts or chart else "",  # the library itself, not data
         view=view,
     )
     return text

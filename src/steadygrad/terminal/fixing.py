@@ -20,11 +20,9 @@ from steadygrad.terminal.text import one_line, sparkline
 from steadygrad.trials.job import Attempt, Job, title
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
+from steadygrad.trials.words import cost, gain, headline, loss_of, patch_state, state
 
-_STATUS = {
-    "finished": "", "stopped-early": "stopped early", "non-finite": "NaN", "crashed": "crashed",
-    "not-applicable": "does not apply", "cut": "no time left",
-}  # fmt: skip
+_STYLES = {"good": "green", "fair": "yellow", "bad": "red", "nothing": "dim"}
 _WIDTH = 34
 _ROWS = 14
 
@@ -129,33 +127,15 @@ def _parts(result: FixResult, report: Path | None) -> Iterator[RenderableType]:
         yield Padding(_table(result), (1, 0, 0, 2))
     yield from _change(result)
     yield from (Text(f"  {one_line(remark)}", style="yellow") for remark in result.remarks)
-    yield Text(_cost(result), style="dim")
+    yield Text(f"  {cost(result)}", style="dim")
     if report is not None:
         yield Text(f"  report: {report}", style="dim")
 
 
 def _headline(result: FixResult) -> Text:
-    words = {
-        "fixed": ("FIXED", "bold green", "a remedy was found that works on this script"),
-        "nothing-to-fix": ("NOTHING TO FIX", "bold green", "nothing wrong was found"),
-        "no-fix-found": (
-            "NO FIX FOUND",
-            "bold yellow",
-            "nothing that was tried beats the script as it is, beyond noise",
-        ),
-        "unknown": ("UNKNOWN", "bold yellow", _unknown(result)),
-    }
-    name, style, said = words[result.verdict]
-    if result.interrupted:
-        said = f"interrupted; so far {said}"
-    return Text.assemble((name, style), f"  {result.script}, {result.steps} steps: {said}")
-
-
-def _unknown(result: FixResult) -> str:
-    first = result.control[0] if result.control else None
-    if first is not None and first.status == "crashed":
-        return f"it ended with an error before there was anything to compare: {one_line(first.note)}"
-    return "there was too little to judge by"
+    style = "bold green" if result.verdict in ("fixed", "nothing-to-fix") else "bold yellow"
+    name = result.verdict.replace("-", " ").upper()
+    return Text.assemble((name, style), f"  {result.script}, {result.steps} steps: {one_line(headline(result))}")
 
 
 def _answer(result: FixResult, best: Standing) -> Iterator[Text]:
@@ -169,85 +149,39 @@ def _answer(result: FixResult, best: Standing) -> Iterator[Text]:
     )
 
 
-def gain(result: FixResult, standing: Standing, *, brief: bool = False) -> str:
-    """An improvement in words.
-
-    On the logarithmic scale it is a ratio of losses; else the share of the way from the start to the best loss.
-    """
-    if standing.improvement is None:
-        return ""
-    if result.control[0].loss is None and result.scale != "health":
-        return "finite" if brief else "where the script as it is ends in NaN"
-    low, high = standing.interval or (standing.improvement, standing.improvement)
-    if result.scale == "health":
-        return f"{standing.improvement:.2g} findings less"
-    if result.scale == "linear":
-        text, span = f"{standing.improvement:+.0%}", f" ({low:+.0%} to {high:+.0%})"
-    else:
-        text, span = f"{ratio(standing.improvement)} the loss", f" ({ratio(high)} to {ratio(low)})"
-        text = ratio(standing.improvement) if brief else text
-    return text + (span if standing.interval and not brief else "")
-
-
-def ratio(improvement: float) -> str:
-    """A difference of logarithms as a factor of the loss.
-
-    >>> ratio(2.302585), ratio(0.0), ratio(-0.1)
-    ('0.1×', '1×', '1.1×')
-    """
-    return f"{math.exp(-min(700.0, max(-700.0, improvement))):.2g}×"
-
-
 def _table(result: FixResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "remedy", "loss", "", "state"):
         table.add_column(name, justify="right" if name == "loss" else "left", overflow="fold")
     table.columns[1].min_width, table.columns[2].min_width = 20, 9
     control = result.control[0]
-    table.add_row("", "the script as it is", _number(control.loss), "", _state(control))
+    table.add_row("", "the script as it is", loss_of(control), "", _state(control))
     for standing in result.standings[:_ROWS]:
         mark = "★" if standing is result.recommended else "✓" if standing.works else ""
         shown = Text(title(standing.candidate), style="bold green" if standing is result.recommended else "")
         if standing.candidate.kind == "random":
             shown.append(" (at random)", style="dim")
         compared = gain(result, standing, brief=True) if standing.works else ""
-        table.add_row(Text(mark, style="green"), shown, _losses(standing), compared, _state(standing.first))
+        table.add_row(Text(mark, style="green"), shown, loss_of(standing.first), compared, _state(standing.first))
     hidden = len(result.standings) - _ROWS
     if hidden > 0:
         table.add_row("", Text(f"and {hidden} more", style="dim"))
     return table
 
 
-def _losses(standing: Standing) -> str:
-    first = standing.first
-    return _number(first.loss) + ("" if first.status == "finished" else f" at {first.steps}" if first.steps else "")
-
-
 def _change(result: FixResult) -> Iterator[RenderableType]:
     patch = result.patch
     if patch.diff:
-        state = {True: "verified: the changed script ends the same", False: "NOT verified", None: "not run"}
-        yield Text.assemble("\n", ("The change", "bold"), f" ({state[patch.verified]})")
+        yield Text.assemble("\n", ("The change", "bold"), f" ({patch_state(result)})")
         yield Group(Padding(Syntax(patch.diff.rstrip(), "diff", background_color="default"), (0, 0, 0, 2)))
     if patch.lines:
         yield Text("\nTo change by hand", style="bold")
         yield from (Text(f"  {one_line(line)}") for line in patch.lines)
 
 
-def _cost(result: FixResult) -> str:
-    times = f", {result.seconds / result.plain_seconds:.1f} times the script itself" if result.plain_seconds else ""
-    seeds = f"{result.seeds} seed{'' if result.seeds == 1 else 's'}"
-    return f"  {result.trials} trials, {seeds}, {result.seconds:.0f} s{times}"
-
-
 def _state(result: TrialResult) -> Text:
-    if result.status == "finished" and result.verdict == "healthy":
-        return Text("healthy", style="green")
-    if result.status == "finished":
-        return Text(", ".join(result.symptoms) or result.verdict or "finished", style="yellow")
-    style = "red" if result.status in ("non-finite", "crashed") else "dim"
-    note = f": {one_line(result.note)}" if result.note and result.status not in ("non-finite", "cut") else ""
-    return Text(_STATUS.get(result.status, result.status) + note, style=style)
+    text, kind = state(result)
+    return Text(one_line(text), style=_STYLES[kind])
 
 
 def _curve(result: TrialResult) -> str:

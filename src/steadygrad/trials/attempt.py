@@ -10,7 +10,7 @@ import select
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from steadygrad.records import TrialResult
 from steadygrad.trials.job import Attempt, Job
 from steadygrad.trials.numbers import end_loss, thinned
-from steadygrad.trials.stopping import hopeless
+from steadygrad.trials.stopping import NOT_FINITE, hopeless
+from steadygrad.trials.workplace import workplace
 
 _POLL_SECONDS = 0.1
 _CHUNK = 1 << 16
@@ -85,11 +86,11 @@ def attempt(job: Job, starter: Starter, *, watcher: Watcher, cancelled: Event, d
     started = time.monotonic()
     end_at = min(deadline, started + job.timeout)
     seen, stopped = _Seen(), ""
-    with tempfile.TemporaryDirectory(prefix="steadygrad-") as folder:
+    with tempfile.TemporaryDirectory(prefix="steadygrad-") as folder, workplace(job.script) as script:
         log = Path(folder) / "output"
         read, write = os.pipe()
         try:
-            process = starter.start(job, write, log)
+            process = starter.start(replace(job, script=script), write, log)
         finally:
             os.close(write)
         with os.fdopen(read, "rb", buffering=0) as pipe:
@@ -162,7 +163,7 @@ def _status(job: Job, seen: _Seen, *, stopped: str, code: int, loss: float | Non
         return "not-applicable", refused
     if stopped == "cut":
         return "cut", "there was no time left for it"
-    if stopped == "not finite":
+    if stopped == NOT_FINITE:
         return "non-finite", ""
     if stopped:
         return "stopped-early", stopped

@@ -17,11 +17,17 @@ class Script:
         words: ``["train.py", ...]`` or ``["-m", "package.train", ...]``, as after ``steadygrad run``.
         cwd: the folder it runs in.
         stdin: what it may read, as a file; "" for nothing.
+        isolation: "none", "links" or "copy", see :mod:`steadygrad.trials.workplace`.
+        new: files that it writes, relative to ``cwd``.
+        changed: of these, such as existed before.
     """
 
     words: tuple[str, ...]
     cwd: str
     stdin: str = ""
+    isolation: str = "none"
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

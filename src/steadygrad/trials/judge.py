@@ -83,8 +83,8 @@ class Scale:
 
     def of(self, result: TrialResult) -> float | None:
         """The number of a trial that ended, None for one that was not run to its end."""
-        diverged = result.status == "stopped-early" and result.note == DIVERGED
-        if result.status in ("stopped-early", "not-applicable", "cut") and not diverged:
+        lost = result.status == "stopped-early" and result.note == DIVERGED
+        if result.status in ("stopped-early", "not-applicable", "cut") and not lost:
             return None
         if self.kind == "health":
             return float(len(result.symptoms)) if result.status == "finished" else 10.0

@@ -90,6 +90,7 @@ def to_fix_json(result: FixResult) -> dict[str, Any]:
             "plain_seconds": result.plain_seconds,
             "trials": result.trials,
             "remarks": result.remarks,
+            "interrupted": result.interrupted,
         }
     )
     return answer
@@ -121,6 +122,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "kind": candidate.kind,
         "cause": candidate.cause,
         "why": candidate.why,
+        "changes_loss_scale": candidate.changes_loss_scale,
     }
 
 

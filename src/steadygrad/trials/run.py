@@ -20,11 +20,10 @@ from steadygrad.store import new_run_folder
 from steadygrad.store.listing import RUNS_FOLDER
 from steadygrad.trials.job import Script
 from steadygrad.trials.local import Backend, LocalBackend
+from steadygrad.trials.reading import FIX_FILE
 from steadygrad.trials.result import FixResult, to_fix_json
 from steadygrad.trials.search import Display, Search, Settings
 
-#: The result as JSON, in the run folder.
-FIX_FILE = "fix.json"
 #: What is read ahead of standard input, at most.
 _INPUT_BYTES = 1 << 24
 
@@ -45,14 +44,15 @@ class FixOptions:
     cwd_copy: bool = False
 
 
-def run_fix(options: FixOptions, display: Display) -> tuple[FixResult, Path | None]:
-    """Search for a fix. Returns the result, and the report where one was written.
+def run_fix(options: FixOptions, display: Display) -> tuple[FixResult, Path]:
+    """Search for a fix. Returns the result, and the run folder in which it is kept.
 
     Ctrl-C ends the search, not the answer: what was found so far is returned, with ``interrupted`` set.
     """
     folder = options.out or new_run_folder(RUNS_FOLDER, _name(options.words))
     with tempfile.TemporaryDirectory(prefix="steadygrad-") as scratch, _backend(options) as backend:
-        script = Script(options.words, os.getcwd(), _input(Path(scratch)))
+        isolation = "copy" if options.cwd_copy else "none"
+        script = Script(options.words, os.getcwd(), _input(Path(scratch)), isolation)
         search = Search(
             script,
             Settings(options.steps, options.seeds, options.jobs, options.budget),
@@ -66,7 +66,8 @@ def run_fix(options: FixOptions, display: Display) -> tuple[FixResult, Path | No
         except KeyboardInterrupt:
             backend.close()
             result = replace(search.result(), interrupted=True)
-    return result, _store(folder, result)
+    _store(folder, result)
+    return result, folder
 
 
 def _propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:
@@ -81,11 +82,10 @@ def _name(words: tuple[str, ...]) -> str:
     return words[1] if words[0] == "-m" else words[0]
 
 
-def _store(folder: Path, result: FixResult) -> Path | None:
-    """Keep the result beside the control run, and write the report of both."""
+def _store(folder: Path, result: FixResult) -> None:
+    """Keep the result beside the control run."""
     with suppress(OSError):
         (folder / FIX_FILE).write_text(json.dumps(to_fix_json(result), indent=1) + "\n")
-    return None
 
 
 def _input(scratch: Path) -> str:

@@ -27,6 +27,7 @@ from steadygrad.trials.judge import (
 from steadygrad.trials.local import Backend
 from steadygrad.trials.result import FixResult, confirmed
 from steadygrad.trials.stopping import Rule
+from steadygrad.trials.workplace import Listing, listing, written
 from steadygrad.view import View
 
 CONTROL = Candidate((), "", "the script as it is", "control")
@@ -123,8 +124,10 @@ class Search:
         self._display.say("Watching the script as it is")
         rule = Rule(self.settings.steps)
         job = self._job(CONTROL, 0, rule, extend=EXTEND * self.settings.steps, folder=str(self.folder))
+        before = listing(self.script.cwd) if self.script.isolation == "none" else None
         attempt = self._run([job], math.inf)[0]
         self.control = [attempt.result]
+        self._keep_apart(before)
         try:
             with Run(self.folder) as run:
                 history, self.diagnosis = load(run), replay(run)
@@ -137,6 +140,14 @@ class Search:
         self._trial_seconds = attempt.result.seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
         return history
+
+    def _keep_apart(self, before: Listing | None) -> None:
+        """Where the script writes files, give every trial its own."""
+        new, changed = written(before, listing(self.script.cwd) if before is not None else None)
+        if new or changed:
+            self.script = replace(self.script, isolation="links", new=new, changed=changed)
+            files = f"{len(new) + len(changed)} file{'' if len(new) + len(changed) == 1 else 's'}"
+            self.remarks.append(f"the script writes {files} ({(new + changed)[0]}, ...): each trial wrote its own")
 
     def _try(self, candidates: Sequence[Candidate]) -> None:
         """Every candidate once; the first few without a limit but divergence, the others against the best of them."""

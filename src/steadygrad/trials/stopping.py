@@ -11,13 +11,13 @@ from steadygrad.trials.numbers import smoothed
 #: So many losses in a row that are not finite end a trial. A loss scaler that looks for its scale needs fewer.
 BROKEN = 12
 #: A loss this many times its start is diverging, once a quarter of the steps is over.
-FAR_ABOVE = 4.0
-#: The verdict on such a trial. It counts as one that learned nothing.
-DIVERGED = "diverged"
+RUNAWAY = 4.0
 #: Even if the loss went on falling this many times faster than it did lately, ...
 HOPE = 1.5
 #: ... it would end above the best by this factor.
 BEHIND = 1.35
+#: Why a trial is stopped. One that diverged has lost what it had; of one that is behind the end is not known.
+NOT_FINITE, DIVERGED, FAR_BEHIND = "not finite", "diverged", "far behind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ def hopeless(rule: Rule, losses: Sequence[float]) -> str:
     ''
     """
     if len(losses) >= BROKEN and not any(map(math.isfinite, losses[-BROKEN:])):
-        return "not finite"
+        return NOT_FINITE
     done = len(losses)
     if 4 * done < rule.steps or done < 30:
         return ""
     now, start = smoothed(losses, done), smoothed(losses, 1, 1)
-    if start > 0 and now > FAR_ABOVE * start:
+    if start > 0 and now > RUNAWAY * start:
         return DIVERGED
     if rule.best is None or 2 * done < rule.steps or min(losses) <= 0 or rule.best <= 0:
         return ""
-    return "far behind" if now > 0 and _expected(losses, now, rule.steps) > math.log(BEHIND * rule.best) else ""
+    return FAR_BEHIND if now > 0 and _expected(losses, now, rule.steps) > math.log(BEHIND * rule.best) else ""
 
 
 def _expected(losses: Sequence[float], now: float, steps: int) -> float:

@@ -1,0 +1,89 @@
+"""Outcomes of trials in words, the same for terminal and report."""
+
+from __future__ import annotations
+
+import math
+
+from steadygrad.records import TrialResult
+from steadygrad.trials.judge import Standing
+from steadygrad.trials.result import FixResult
+
+_STATUS = {
+    "finished": "finished", "stopped-early": "stopped early", "non-finite": "NaN", "crashed": "crashed",
+    "not-applicable": "does not apply", "cut": "no time left",
+}  # fmt: skip
+HEADLINES = {
+    "fixed": "a remedy was found that works on this script",
+    "nothing-to-fix": "nothing wrong was found",
+    "no-fix-found": "nothing that was tried beats the script as it is, beyond the noise",
+}
+
+
+def headline(result: FixResult) -> str:
+    """The verdict in a sentence."""
+    said = HEADLINES.get(result.verdict) or _unknown(result)
+    return f"interrupted; so far {said}" if result.interrupted else said
+
+
+def _unknown(result: FixResult) -> str:
+    first = result.control[0] if result.control else None
+    if first is not None and first.status == "crashed":
+        return f"it ended with an error before there was anything to compare: {first.note}"
+    return "there was too little to judge by"
+
+
+def gain(result: FixResult, standing: Standing, *, brief: bool = False) -> str:
+    """An improvement over the control: a ratio of losses, the share of the way to the best, or findings less."""
+    if standing.improvement is None:
+        return ""
+    if result.scale == "health":
+        return f"{standing.improvement:.2g} findings less"
+    if result.control[0].loss is None:
+        return "finite" if brief else "where the script as it is ends in NaN"
+    low, high = standing.interval or (standing.improvement, standing.improvement)
+    if result.scale == "linear":
+        text, span = f"{standing.improvement:+.0%}", f" ({low:+.0%} to {high:+.0%})"
+    else:
+        text, span = ratio(standing.improvement), f" the loss ({ratio(high)} to {ratio(low)})"
+    return text + (span if standing.interval and not brief else "")
+
+
+def ratio(improvement: float) -> str:
+    """A difference of logarithms as a factor of the loss.
+
+    >>> ratio(2.302585), ratio(0.0), ratio(-0.1)
+    ('0.1×', '1×', '1.1×')
+    """
+    return f"{math.exp(-min(700.0, max(-700.0, improvement))):.2g}×"
+
+
+def state(result: TrialResult) -> tuple[str, str]:
+    """What became of a trial, and whether that is "good", "fair", "bad" or "nothing"."""
+    if result.status == "finished":
+        if result.verdict == "healthy":
+            return "healthy", "good"
+        return ", ".join(result.symptoms) or result.verdict or "finished", "fair"
+    note = f": {result.note}" if result.note and result.status not in ("non-finite", "cut") else ""
+    kind = "bad" if result.status in ("non-finite", "crashed") else "nothing"
+    return _STATUS.get(result.status, result.status) + note, kind
+
+
+def loss_of(result: TrialResult) -> str:
+    """The loss at the end, and at which step where that was before the others'."""
+    if result.loss is None:
+        return "NaN" if result.status in ("finished", "non-finite") else "–"
+    return f"{result.loss:.4g}" + (f" at {result.steps}" if result.status != "finished" and result.steps else "")
+
+
+def cost(result: FixResult) -> str:
+    """What the search took."""
+    times = f", {result.seconds / result.plain_seconds:.1f} times the script itself" if result.plain_seconds else ""
+    seeds = f"{result.seeds} seed{'' if result.seeds == 1 else 's'}"
+    return f"{result.trials} trials, {seeds}, {result.seconds:.0f} s{times}"
+
+
+def patch_state(result: FixResult) -> str:
+    """How far the change of the script can be trusted."""
+    if result.patch.verified is None:
+        return "not run"
+    return "verified: the changed script ends the same" if result.patch.verified else "NOT verified"
