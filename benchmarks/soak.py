@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -95,7 +97,8 @@ def train(steps: int, *, faulty: bool, state: Path | None = None, seed: int = 0)
             guard.save(state)
             print(f"at {step + 1}", flush=True)
     actions = [event.action for event in guard.events]
-    count = sum(bool(faults.at(step)) for step in range(steps))
+    everywhere = Faults(seed=seed, rates=RATES if faulty else {})
+    count = sum(bool(everywhere.at(step)) for step in range(steps))
     return Soak(
         steps, held_out(model), count, actions.count("skip"), actions.count("rollback"), actions.count("damp"), bad,
         time.perf_counter() - started, digest(model, optimizer),
@@ -167,6 +170,23 @@ def measure(steps: int, *, kills: int = 3, ranks: tuple[int, ...] = (1, 2)) -> d
     killed = run_killed(steps, kills)
     out["killed"] = {"kills": kills, "same_bits": killed["digest"] == out["ranks"][1]["faulty"]["digest"]}
     return out
+
+
+def show(console: Console, found: dict[str, Any]) -> None:
+    """What each training came to."""
+    rate = sum(found["rates"].values())
+    title = f"{found['steps']:,} steps, {len(found['rates'])} kinds of faults on {rate:.1%} of them"
+    table = Table(title=title, title_justify="left")
+    for column in ("processes", "faults", "skipped", "damped", "rolled back", "bad numbers", "loss", "by the clean one's"):
+        table.add_column(column, justify="right")
+    for ranks, pair in found["ranks"].items():
+        row = pair["faulty"]
+        cells = (row[key] for key in ("faults", "skipped", "damps", "rollbacks", "bad_numbers"))
+        table.add_row(str(ranks), *map(str, cells), f"{row['loss']:.4f}", f"{pair['loss_ratio']:.3f}")
+    console.print(table)
+    killed = found["killed"]
+    same = "the same bits" if killed["same_bits"] else "[red]other bits[/]"
+    console.print(f"killed by SIGKILL {killed['kills']} times and resumed: {same} as without\n")
 
 
 def main() -> None:

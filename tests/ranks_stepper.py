@@ -15,12 +15,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from training import batches, same
 
-from steadygrad import InputError, Stepper
+from steadygrad import Guard, InputError, Stepper
 from steadygrad.clip import GlobalNorm
+from steadygrad.guard import Budget
 
 MICRO = 6
-#: DistributedDataParallel.
-WRAPPED = (False,)
+#: DistributedDataParallel, and fully_shard.
+WRAPPED = (False, True)
 
 
 def network() -> nn.Sequential:
@@ -169,6 +170,32 @@ def scaler_agrees() -> None:
         assert scales[0] == scales[1] == (2.0**119 if sharded else 2.0**125), scales
 
 
+def guard_agrees() -> None:
+    """Trouble on one rank: all climb the ladder together and go back to the bits they had."""
+    for sharded in WRAPPED:
+        model: Any = network()
+        if sharded:
+            fully_shard(model)
+        else:
+            model = DistributedDataParallel(model)
+        optimizer = optimizer_of(model)
+        guard = Guard(warmup=5, snapshot_every=5, budget=Budget(skips=2, span=8, damps=0))
+        stepper = Stepper(optimizer, clip=GlobalNorm(0.3), model=model, guard=guard)
+        states = {}
+        for i, (x, _) in enumerate(batches(24)):
+            loss = loss_of(model, mine(x))
+            stepper.step(loss * (math.nan if i >= 20 and dist.get_rank() == 1 else 1.0), batch=i)
+            states[i + 1] = [local_state(model), local_state(optimizer)]
+            if guard.events and guard.events[-1].action == "rollback":
+                break
+        event = guard.events[-1]
+        assert event.action == "rollback" and event.step == 23, event
+        assert same(states[23], states[event.data["to_step"]])
+        told: list[Any] = [None, None]
+        dist.all_gather_object(told, [each.plain() for each in guard.events])
+        assert str(told[0]) == str(told[1])
+
+
 def old_fsdp_is_refused() -> None:
     class FullyShardedDataParallel(nn.Module):
         pass
@@ -184,7 +211,15 @@ def old_fsdp_is_refused() -> None:
 def main() -> None:
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
-    checks = [ddp_accumulates, ddp_ends_early, one_rank_only, scaler_agrees, old_fsdp_is_refused]
+    checks = [
+        ddp_accumulates,
+        ddp_ends_early,
+        fsdp_accumulates,
+        one_rank_only,
+        scaler_agrees,
+        guard_agrees,
+        old_fsdp_is_refused,
+    ]
     for check in checks:
         check()
         if dist.get_rank() == 0:

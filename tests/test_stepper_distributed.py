@@ -25,7 +25,9 @@ def test_two_ranks_step_alike_and_like_one_process() -> None:
     assert passed == [
         "ddp_accumulates",
         "ddp_ends_early",
+        "fsdp_accumulates",
         "one_rank_only",
         "scaler_agrees",
+        "guard_agrees",
         "old_fsdp_is_refused",
     ]

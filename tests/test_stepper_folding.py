@@ -14,9 +14,10 @@ from training import FUSED, UNFUSED, batches, distance, mse, network, same, stat
 
 from steadygrad import Stepper
 from steadygrad.clip import GlobalNorm
+from steadygrad.clip.gradients import collect
 from steadygrad.guard.copies import tensors_in
 from steadygrad.stepper import folding
-from steadygrad.stepper.folding import refusal, verified
+from steadygrad.stepper.folding import verified
 
 every_fused = pytest.mark.parametrize("name", FUSED)
 
@@ -133,6 +134,11 @@ def test_deciding_on_the_device_reads_nothing(name: str) -> None:
 
 
 # -- what keeps an optimizer from it ------------------------------------------------------------------------------
+
+
+def refusal(optimizer: torch.optim.Optimizer, **options: bool) -> str:
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    return folding.refusal(optimizer, collect(held), **options)
 
 
 def with_gradients(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

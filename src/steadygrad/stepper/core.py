@@ -233,12 +233,17 @@ class Stepper:
             self._total = loss.detach() if self._total is None else self._total + loss.detach()
         self._count += 1
         if boundary:
-            gradients = [p.grad for p in parameters(self._update.optimizers) if p.grad is not None]
-            self._replicas.reduce_late(gradients)
-            if self._count < self.accumulate and gradients:
-                torch._foreach_mul_(gradients, self.accumulate / self._count)
+            self._complete()
         else:
             self._replicas.next_reduces(self._count + 1 == self.accumulate)
+
+    def _complete(self) -> None:
+        """What the last micro-batch was too late to know: that it is the last of its step, and of how many."""
+        if self._count < self.accumulate:
+            gradients = [p.grad for p in parameters(self._update.optimizers) if p.grad is not None]
+            self._replicas.reduce_late(gradients)
+            if gradients:
+                torch._foreach_mul_(gradients, self.accumulate / self._count)
 
     def _finish(self, batch: Any) -> StepResult:
         if self.settle():

@@ -12,13 +12,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
+from steadygrad.clip.gradients import Gradients
+
+_dtype = attrgetter("dtype")
 #: Only these very classes: a subclass with a ``step`` of its own need not look at the attributes.
 FUSED = (Adam, AdamW, SGD, Adagrad)
 #: Their kernels have a rule for sharded tensors; those of SGD and Adagrad have none.
@@ -28,11 +32,18 @@ _ATTRIBUTES = ("grad_scale", "found_inf")
 _Kernel = Callable[[list[list[Tensor]], Tensor | None, Tensor | None], None]
 
 
-def refusal(optimizer: Optimizer, *, on_device: bool = False) -> str:
+def alike(gradients: Gradients) -> bool:
+    """Whether all gradients and parameters are ordinary tensors, contiguous both: the usual case, quickly found."""
+    ordinary = gradients.layouts is None  # nothing had to be unpacked to be read
+    return ordinary and all(map(Tensor.is_contiguous, gradients.parameters))
+
+
+def refusal(optimizer: Optimizer, gradients: Gradients, *, on_device: bool = False) -> str:
     """Why this optimizer's next step cannot be folded; an empty string when it can.
 
     Args:
         optimizer: with its gradients in place.
+        gradients: all of its gradients; those of other optimizers may be among them.
         on_device: the skip flag is to be decided by the kernel. Then the state must exist already: the kernel would
             leave uninitialised momentum behind, and a skipped first step would not count as the first.
     """
@@ -42,31 +53,41 @@ def refusal(optimizer: Optimizer, *, on_device: bool = False) -> str:
         return "not every parameter group is fused"
     if any(getattr(optimizer, name, None) is not None for name in _ATTRIBUTES):
         return "grad_scale or found_inf is set already"
-    pairs = [(p, p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return _tensors_refuse(optimizer, pairs) or ("" if not on_device else _state_refuses(optimizer, pairs))
+    if not alike(gradients):
+        reason = _layout_refuses(optimizer)
+        if reason:
+            return reason
+    return _types_refuse(optimizer, gradients) or (_state_refuses(optimizer) if on_device else "")
 
 
-def _tensors_refuse(optimizer: Optimizer, pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
-    kinds = set()
-    for parameter, gradient in pairs:
+def _pairs(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
+    return [(p, p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def _layout_refuses(optimizer: Optimizer) -> str:
+    for parameter, gradient in _pairs(optimizer):
         if type(gradient) is not Tensor and not (_is_sharded(gradient) and isinstance(optimizer, SHARDED)):
             return f"a gradient is a {type(gradient).__name__}"
         if gradient.layout != torch.strided or gradient.is_complex():
             return "a gradient is sparse or complex"
         if gradient.stride() != parameter.stride():
             return "a gradient is laid out in another way than its parameter"
-        kinds.add((gradient.device.type, gradient.dtype, parameter.dtype))
-    for device, dtype, parameter_dtype in kinds:
-        if dtype != parameter_dtype:
-            return "a gradient has another type than its parameter"
+    return ""
+
+
+def _types_refuse(optimizer: Optimizer, gradients: Gradients) -> str:
+    if list(map(_dtype, gradients.tensors)) != list(map(_dtype, gradients.parameters)):
+        return "a gradient has another type than its parameter"
+    for members in gradients.groups:
+        device, dtype = gradients.tensors[members[0]].device.type, gradients.tensors[members[0]].dtype
         if not verified(type(optimizer).__name__, device, dtype):
             return f"this torch's fused kernel for {dtype} on {device} does not do what folding relies on"
     return ""
 
 
-def _state_refuses(optimizer: Optimizer, pairs: Sequence[tuple[Tensor, Tensor]]) -> str:
+def _state_refuses(optimizer: Optimizer) -> str:
     stateless = type(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
-    if not stateless and not all(optimizer.state.get(parameter) for parameter, _ in pairs):
+    if not stateless and not all(optimizer.state.get(parameter) for parameter, _ in _pairs(optimizer)):
         return "a parameter has no optimizer state yet"
     return ""
 

@@ -16,7 +16,7 @@ from steadygrad.errors import NonFiniteError
 from steadygrad.guard.damping import damped
 from steadygrad.guard.running import RunningStatistics
 from steadygrad.guard.verdict import NONFINITE, NONFINITE_GRADIENT, OVERFLOW, Damping, Found, Limits
-from steadygrad.stepper.folding import folded, realign, refusal
+from steadygrad.stepper.folding import alike, folded, realign, refusal
 from steadygrad.stepper.result import Outcome
 from steadygrad.stepper.scaling import Scaling
 from steadygrad.stepper.schedulers import Schedulers
@@ -87,19 +87,21 @@ class Update:
         """
         having = [o for o in self.optimizers if any(p.grad is not None for p in parameters([o]))]
         self.scaling.unscale(having)
-        for optimizer in having:
-            realign(optimizer)
         gradients = collect(parameters(having))
+        if not alike(gradients):
+            for optimizer in having:
+                realign(optimizer)
+            gradients = collect(parameters(having))
         info = self.clip.measure(gradients)
         proposal = _Proposal(having, gradients, info, loss, limits, damping)
-        return self._on_device(proposal) if self._device_decides(having) else self._on_host(proposal)
+        return self._on_device(proposal) if self._device_decides(having, gradients) else self._on_host(proposal)
 
-    def _device_decides(self, optimizers: Sequence[Optimizer]) -> bool:
+    def _device_decides(self, optimizers: Sequence[Optimizer], gradients: Gradients) -> bool:
         if self._defer is False or not self._fold or self._on_nonfinite != "skip" or not optimizers:
             return False
         if self._defer is None and parameters(optimizers)[0].device.type == "cpu":
             return False  # reading one number costs nothing there, and a step that is not taken saves its time
-        return not any(refusal(optimizer, on_device=True) for optimizer in optimizers)
+        return not any(refusal(optimizer, gradients, on_device=True) for optimizer in optimizers)
 
     # -- decided by the host ------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class Update:
                 scale(step.gradients, extra)
         needed = self.clip.foldable and float(used.coefficient) != 1.0
         for optimizer in step.optimizers:
-            divisor = self._divisor(optimizer, used) if needed else None
+            divisor = self._divisor(optimizer, step.gradients, used) if needed else None
             with damped(optimizer, step.damping), folded(optimizer, divisor):
                 optimizer.step()
         self.clip.commit(info)
@@ -143,11 +145,13 @@ class Update:
         self.running.keep()
         return used
 
-    def _divisor(self, optimizer: Optimizer, info: ClipInfo) -> Tensor | None:
+    def _divisor(self, optimizer: Optimizer, gradients: Gradients, info: ClipInfo) -> Tensor | None:
         """What the optimizer's kernel is to divide by; None when the gradients have been scaled here instead."""
-        self.refused = refusal(optimizer) if self._fold else "folding is switched off, or the clip has many factors"
+        self.refused = (
+            refusal(optimizer, gradients) if self._fold else "folding is switched off, or the clip has many factors"
+        )
         if self.refused or not float(info.coefficient) > 0:  # a division by infinity is nothing to rely on
-            self.clip.apply(parameters([optimizer]), info)
+            self.clip.apply(gradients if len(self.optimizers) == 1 else parameters([optimizer]), info)
             return None
         return info.coefficient.reciprocal()
 
