@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import clipping, report, store, timing
+from benchmarks import clipping, report, soak, stepping, store, timing
 from benchmarks.rivals import CONTESTANTS
 from benchmarks.timing import Plan, Result
 from benchmarks.workloads import WORKLOADS, available
@@ -20,7 +20,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short blocks: a look, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    parser.add_argument("--only", choices=["overhead", "store", "clipping"], help="one part of the benchmark")
+    parts = ["overhead", "store", "clipping", "stepping", "soak"]
+    parser.add_argument("--only", choices=parts, help="one part of the benchmark; soak is run only if asked for")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--tools", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
     parser.add_argument("--rounds", type=int, help="pairs of blocks")
@@ -70,6 +71,14 @@ def main() -> None:
             pairs = clipping.measure(quick=args.quick)
         clipping.show(console, pairs)
         out["clipping"] = [asdict(pair) for pair in pairs]
+    if args.only in (None, "stepping"):
+        with console.status("clipped steps"):
+            out["stepping"] = stepping.measure(8 if args.quick else 30)
+        stepping.show(console, out["stepping"])
+    if args.only == "soak":  # minutes, and no measurement of time
+        with console.status("training with faults"):
+            out["soak"] = soak.measure(1_000 if args.quick else 10_000)
+        soak.show(console, out["soak"])
     if args.json is not None:
         args.json.write_text(json.dumps(out, indent=2, allow_nan=False) + "\n")
 

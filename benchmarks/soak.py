@@ -177,7 +177,16 @@ def show(console: Console, found: dict[str, Any]) -> None:
     rate = sum(found["rates"].values())
     title = f"{found['steps']:,} steps, {len(found['rates'])} kinds of faults on {rate:.1%} of them"
     table = Table(title=title, title_justify="left")
-    for column in ("processes", "faults", "skipped", "damped", "rolled back", "bad numbers", "loss", "by the clean one's"):
+    for column in (
+        "processes",
+        "faults",
+        "skipped",
+        "damped",
+        "rolled back",
+        "bad numbers",
+        "loss",
+        "by clean",
+    ):
         table.add_column(column, justify="right")
     for ranks, pair in found["ranks"].items():
         row = pair["faulty"]

@@ -209,6 +209,8 @@ def test_observation_sees_guarded_steps_and_records_what_was_done(tmp_path: Path
     assert torch.autograd.backward.__module__ == "torch.autograd"
     with Run(tmp_path / "run") as run:
         facts = [fact for fact in run.facts() if fact.kind == "guard"]
+    with Run(tmp_path / "run") as run:
+        assert all(record.clip is None for record in run.records()), "measuring is no clip"
     assert [(f.step, f.data["action"], f.data["reason"]) for f in facts] == [(9, "skip", "non-finite loss")]
 
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
-from steadygrad.clip import ClipInfo, GlobalNorm
 from steadygrad.clip.gradients import collect, scale
 from steadygrad.errors import GuardStopError
 from steadygrad.guard.copies import finite, parameters
@@ -38,7 +37,6 @@ UNSEEN = (
     "what else the script keeps, such as averaged weights and counters",
 )
 _T = TypeVar("_T")
-_MEASURE = GlobalNorm(float("inf"))
 
 
 class _Watched:
@@ -161,7 +159,7 @@ class ZeroCode:
         given = out.detach() if isinstance(out, Tensor) else out
         loss = float(given) if isinstance(given, Tensor | float | int) else None
         self._losses.take()
-        found = Found(float(_measured(optimizer).norm_before), loss)
+        found = Found(_measured(optimizer)[0], loss)
         reason = watched.guard.limits().reason(found)
         if reason or not finite([p.detach() for p in parameters(optimizer)]):
             undo()
@@ -185,10 +183,10 @@ class ZeroCode:
         watched = self._of(optimizer)
         if watched is None:
             return None
-        info = _measured(optimizer)
+        norm, non_finite = _measured(optimizer)
         divisor = getattr(optimizer, "grad_scale", None)  # a scaler left it to the kernel to unscale
-        norm = float(info.norm_before) / (float(divisor) if isinstance(divisor, Tensor) else 1.0)
-        found = Found(norm, self._loss(), bool(info.non_finite))
+        norm /= float(divisor) if isinstance(divisor, Tensor) else 1.0
+        found = Found(norm, self._loss(), non_finite)
         flag = getattr(optimizer, "found_inf", None)
         overflow = isinstance(flag, Tensor) and float(flag) > 0
         return watched, found, OVERFLOW if overflow else watched.guard.limits().reason(found)
@@ -241,8 +239,12 @@ def _observe(watched: _Watched, found: Found, reason: str) -> None:
         watched.running.keep()
 
 
-def _measured(optimizer: Optimizer) -> ClipInfo:
-    return _MEASURE.measure(parameters(optimizer))
+def _measured(optimizer: Optimizer) -> tuple[float, bool]:
+    """Norm of all gradients, and whether any is not finite. Not by a clipper: observers would take it for a clip."""
+    gradients = collect(parameters(optimizer))
+    each, flag = gradients.norms()
+    total, bad = gradients.joint(each, flag=flag)
+    return float(total), bool(bad)
 
 
 def _is_local(optimizer: Optimizer) -> bool:
