@@ -66,6 +66,7 @@ TABLE = {
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
     "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
+    "rewrite": Row(f"{BASE} history", "libcst"),
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
     "trials": Row(f"{BASE} store history view diagnosis remedies replay", "ray", lazily="runner interventions cli"),
     # 7: showing

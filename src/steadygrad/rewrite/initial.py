@@ -1,0 +1,237 @@
+"""Initial weights: another rule where the script draws them, or a loop that draws them again."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from steadygrad.rewrite.constants import number
+from steadygrad.rewrite.models import CONV, LINEAR, Models
+from steadygrad.rewrite.names import argument, dotted, method, receiver
+from steadygrad.rewrite.script import Refused
+from steadygrad.rewrite.task import Task
+
+_DRAWS = ("normal_", "uniform_", "constant_", "ones_", "trunc_normal_", "eye_", "xavier_normal_", "xavier_uniform_",
+          "kaiming_normal_", "kaiming_uniform_", "orthogonal_", "sparse_", "zeros_")  # fmt: skip
+#: The bias of one layer, not of whichever layer a loop is at.
+_NAMED_BIAS = re.compile(r"^self\..*\bbias$")
+#: Conditions that only matrices meet.
+_MATRIX = re.compile(r"dim\(\) *(>|>=|==) *[12]|ndim|len\(.*shape\)")
+_RECURRENT = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+
+
+def reinit_kaiming(task: Task) -> None:
+    """Variance 2 / fan_in, which keeps the scale through ReLU layers."""
+    gain = task.positive(math.sqrt(2))
+    if math.isclose(gain, math.sqrt(2), rel_tol=1e-3):
+        _redraw(task, "kaiming_normal_", 'nonlinearity="relu"')
+    elif gain == 1.0:
+        _redraw(task, "kaiming_normal_", 'nonlinearity="linear"')
+    else:
+        _redraw(task, "normal_", f"std={gain:g} / {{w}}[0].numel() ** 0.5")
+
+
+def reinit_xavier(task: Task) -> None:
+    """Variance 2 / (fan_in + fan_out)."""
+    gain = task.positive(1.0)
+    _redraw(task, "xavier_normal_", f"gain={gain:g}" if gain != 1.0 else "")
+
+
+def reinit_orthogonal(task: Task) -> None:
+    """Orthogonal rows or columns."""
+    gain = task.positive(1.0)
+    _redraw(task, "orthogonal_", f"gain={gain:g}" if gain != 1.0 else "")
+
+
+def reinit_lsuv(task: Task) -> None:
+    """Needs a batch of the script's own data before its first step."""
+    raise Refused(
+        "it needs a batch before the first step: call steadygrad.init.lsuv_(model, batch) before the optimizer is built"
+    )
+
+
+def _redraw(task: Task, rule: str, settings: str) -> None:
+    models = Models(task.script, task.names, task.training)
+    if not models.roots and not models.classes:
+        return _plain_tensors(task, rule, settings)
+    draws = [(call, weight) for call, weight in _draws(task) if _is_meant(task, call, weight)]
+    if not draws and not task.place_line and _clear_biases(task):
+        return None
+    if draws and not any(_mixes_embeddings(task, call) for call, _ in draws):
+        for call, weight in draws:
+            _another_rule(task, call, weight, rule, settings)
+        _clear_biases(task)
+        return None
+    return _loop(task, models, rule, settings)
+
+
+# -- where the script draws them --------------------------------------------------------------------------------
+
+
+def _draws(task: Task) -> Iterator[tuple[cst.CSTNode, str]]:
+    """Statements that fill a weight: ``nn.init.f_(w, ...)``, ``w.data.normal_(0, 1)``, ``w.data = ...``."""
+    for call in task.script.find(cst.Call):
+        full = task.names.of(call.func)
+        if full.startswith("torch.nn.init.") and full.rpartition(".")[2] in _DRAWS and call.args:
+            weight = task.script.text(call.args[0].value)
+            if _is_weight(task, call, weight):
+                yield call, weight
+        elif (
+            method(call) in ("normal_", "uniform_", "fill_")
+            and not full
+            and isinstance(task.script.parent(call), cst.Expr)
+        ):
+            weight = task.script.text(receiver(call)).removesuffix(".data")
+            if _is_weight(task, call, weight):
+                yield call, weight
+    for assign in task.script.find(cst.Assign):
+        target = dotted(assign.targets[0].target)
+        if target.endswith((".weight.data", ".weight_hh.data")):
+            yield assign, target.removesuffix(".data")
+
+
+def _is_weight(task: Task, call: cst.Call, text: str) -> bool:
+    """A matrix, by its name or because a condition around says that it has two axes."""
+    last = text.rpartition(".")[2]
+    if "bias" in last or re.search(r"\bbias", text):
+        return False
+    if "weight" in last or last.startswith("W"):
+        return True
+    return any(_MATRIX.search(task.script.text(test)) for test in _tests(task, call))
+
+
+def _tests(task: Task, node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """Conditions that hold where a node is run."""
+    inner = node
+    for above in task.script.ancestors(node):
+        if isinstance(above, cst.If) and inner is above.body:
+            yield above.test
+        inner = above
+
+
+def _is_meant(task: Task, node: cst.CSTNode, weight: str) -> bool:
+    """Whether the remedy's place, a line or a module, means this draw."""
+    line, place = task.place_line, task.spec.place
+    if line:
+        return task.script.line(node) <= line <= task.script.last_line(node)
+    if not place or not weight.startswith("self."):
+        return True
+    own = weight.removeprefix("self.").removesuffix(".weight")
+    return own in place or place.endswith(own)
+
+
+def _mixes_embeddings(task: Task, call: cst.CSTNode) -> bool:
+    """Whether a draw fills embeddings as well, whose scale does not follow from their fans."""
+    return any("Embedding" in task.script.text(test) for test in _tests(task, call))
+
+
+def _another_rule(task: Task, node: cst.CSTNode, weight: str, rule: str, settings: str) -> None:
+    name = task.names.spell(f"torch.nn.init.{rule}")
+    if isinstance(node, cst.Call) and task.names.of(node.func):
+        base = dotted(node.func).rpartition(".")[0]
+        name = f"{base}.{rule}" if base else name
+    given = ", ".join(part for part in (weight, settings.replace("{w}", weight)) if part)
+    task.script.replace(node, f"{name}({given})")
+    task.say(f"{weight} is drawn by {rule}", node)
+
+
+def _clear_biases(task: Task) -> bool:
+    """Named biases that are set to a constant start at zero, as the remedy does."""
+    found = []
+    for call in task.names.calls("constant_"):
+        value = argument(call, "val", 1)
+        far = value is not None and (number(value.value) or 0.0) != 0.0
+        if value is not None and far and _NAMED_BIAS.search(task.script.text(call.args[0].value)):
+            found.append((call, value))
+    for call, value in found:
+        task.script.replace(value.value, "0.0")
+        task.say(f"{task.script.text(call.args[0].value)} starts at zero", call)
+    return bool(found)
+
+
+def _plain_tensors(task: Task, rule: str, settings: str) -> None:
+    """``W = torch.randn(a, b) * 0.01`` in a script without modules: the factor."""
+    power = {"kaiming_normal_": "(2 / {}) ** 0.5", "xavier_normal_": "(2 / ({} + {})) ** 0.5"}.get(rule, "{} ** -0.5")
+    for call in task.names.calls("randn"):
+        sizes = [task.script.text(a.value) for a in call.args if a.keyword is None]
+        product = task.script.parent(call)
+        scale = None
+        if isinstance(product, cst.BinaryOperation) and isinstance(product.operator, cst.Multiply):
+            scale = product.right if product.left is call else product.left
+        grows = "requires_grad" in task.script.source or "Parameter" in task.script.source
+        line = task.place_line
+        if len(sizes) == 2 and scale is not None and grows and (not line or task.script.line(call) == line):
+            task.script.replace(scale, power.format(*sizes))
+            task.say(f"the weights are scaled by {power.format(*sizes)}", call)
+    if not task.said:
+        raise Refused("the weights of this script are drawn in no way that was recognised")
+
+
+# -- a loop that draws them again -------------------------------------------------------------------------------
+
+
+def _loop(task: Task, models: Models, rule: str, settings: str) -> None:
+    """Right before the optimizer is built, when all that the script does to the weights is done."""
+    built = task.training.need_optimizers()[0]
+    roots = [root for root in models.roots if root not in ("self", "p") and root in task.script.text(built.call)]
+    if len(roots) != 1:
+        raise Refused("the model was not found where the optimizer is built", task.script.line(built.call))
+    place = task.spec.place
+    if place and not task.place_line:
+        raise Refused(f"only {place} is meant: draw its weight anew before this line", task.script.line(built.call))
+    if any(task.names.calls(*_RECURRENT)):
+        return _named_loop(task, roots[0], built.call, rule, settings)
+    kinds = [k for k in (*LINEAR[:1], *CONV) if any(task.names.calls(k))] or ["Linear"]
+    types = ", ".join(task.names.spell(f"torch.nn.{k}") for k in kinds)
+    layer, layers, init = task.names.fresh("layer"), task.names.fresh("drawn"), task.names.spell("torch.nn.init")
+    given = ", ".join(part for part in (f"{layer}.weight", settings.replace("{w}", f"{layer}.weight")) if part)
+    shown = types if len(kinds) == 1 else f"({types})"
+    unit = task.script.indent
+    task.script.before(
+        built.call,
+        f"{layers} = [m for m in {roots[0]}.modules() if isinstance(m, {shown})]",
+        f"for {layer} in {layers}:",
+        f"{unit}{init}.{rule}({given})",
+        f"{unit}if {layer}.bias is not None and {layer} is not {layers}[-1]:",
+        f"{unit}{unit}{init}.zeros_({layer}.bias)",
+        *(
+            _embeddings(task, roots[0], layer, rule)
+            if rule.startswith("xavier") and any(task.names.calls("Embedding"))
+            else ()
+        ),
+    )
+    task.say(f"the weights of {roots[0]} are drawn anew by {rule}", built.call)
+    return None
+
+
+def _embeddings(task: Task, root: str, layer: str, rule: str) -> list[str]:
+    """Rows of length about 1, where the rule is not one for ReLU alone."""
+    if not rule.startswith("xavier") or not any(task.names.calls("Embedding")):
+        return []
+    unit, init = task.script.indent, task.names.spell("torch.nn.init")
+    return [
+        f"for {layer} in {root}.modules():",
+        f"{unit}if isinstance({layer}, {task.names.spell('torch.nn.Embedding')}):",
+        f"{unit}{unit}{init}.normal_({layer}.weight, std={layer}.embedding_dim ** -0.5)",
+    ]
+
+
+def _named_loop(task: Task, root: str, built: cst.Call, rule: str, settings: str) -> None:
+    """Models with recurrent layers: their matrices by name, those through time orthogonal."""
+    name, p, init = task.names.fresh("name"), task.names.fresh("weight"), task.names.spell("torch.nn.init")
+    given = ", ".join(part for part in (p, settings.replace("{w}", p)) if part)
+    unit = task.script.indent
+    has_embedding = any(task.names.calls("Embedding"))
+    emb = ' and "emb" not in name'.replace("name", name) if has_embedding else ""
+    task.script.before(
+        built,
+        f"for {name}, {p} in {root}.named_parameters():",
+        f'{unit}if "weight_hh" in {name}:',
+        f"{unit}{unit}{init}.orthogonal_({p})",
+        f"{unit}elif {p}.dim() > 1{emb}:",
+        f"{unit}{unit}{init}.{rule}({given})",
+    )
+    task.say(f"the weights of {root} are drawn anew by {rule}", built)
