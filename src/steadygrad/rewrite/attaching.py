@@ -149,7 +149,7 @@ def _reconnect(task: Task) -> None:
     if len(cuts) != 1:
         lines = ", ".join(str(task.script.line(c)) for c in cuts)
         raise Refused(
-            f"the graph may be cut at line {lines}: one of them" if cuts else "nothing that cuts the graph was found"
+            f"the graph may be cut at one of the lines {lines}" if cuts else "nothing that cuts the graph was found"
         )
     cut = cuts[0]
     if isinstance(cut, cst.Call):

@@ -161,7 +161,8 @@ def _look_back(task: Task, place: cst.CSTNode) -> str:
     """A window of recent norms, made before the outermost loop around the update."""
     name, deque = task.names.fresh("recent_norms"), task.names.spell("collections.deque")
     loops = task.script.loops(place)
-    home = loops[-1] if loops else task.script.function(place)
+    owner = task.script.enclosing(place, cst.ClassDef)
+    home = loops[-1] if loops else owner or task.script.function(place)
     if home is None:
         raise Refused("the update is in no loop", task.script.line(place))
     task.script.before(home, f"{name} = {deque}(maxlen={_WINDOW})")

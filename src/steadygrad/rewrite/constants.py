@@ -143,7 +143,7 @@ class Constants:
             return self._find(found[0], depth - 1) if len(found) == 1 else None
         if isinstance(node.value, cst.Name) and node.value.value in self._classes:
             return self._first(self._fields(self._classes[node.value.value], key), depth)
-        value = self.value(node.value) if isinstance(node.value, cst.Name) else None
+        value = self._object(node.value, depth)
         if isinstance(value, cst.Call):
             callee = dotted(value.func).rpartition(".")[2]
             keyword = _given(value, key, -1)
@@ -152,6 +152,22 @@ class Constants:
             if callee in self._classes:
                 return self._first(self._fields(self._classes[callee], key), depth)
         return self._option(key, depth)
+
+    def _object(self, node: cst.BaseExpression, depth: int) -> cst.BaseExpression | None:
+        """The call or the dictionary that made what a name stands for, through parameters and attributes."""
+        if depth == 0:
+            return None
+        value: cst.BaseExpression | cst.Param | None = None
+        if isinstance(node, cst.Name):
+            value = self.value(node)
+        elif isinstance(node, cst.Attribute) and dotted(node).count(".") == 1 and dotted(node).startswith("self."):
+            owner = self._script.enclosing(node, cst.ClassDef)
+            found = list(self._own(owner, node.attr.value)) if owner is not None else []
+            value = found[0] if len(found) == 1 else None
+        if isinstance(value, cst.Param):
+            given = [v for v in self.given(value) if v is not None]
+            value = given[0] if len(given) == 1 else value.default
+        return self._object(value, depth - 1) if isinstance(value, cst.Name | cst.Attribute) else value
 
     def _own(self, owner: cst.ClassDef, key: str) -> Iterator[cst.BaseExpression]:
         for assign in self._script.find(cst.Assign, owner):
@@ -191,7 +207,7 @@ class Constants:
         """``config["lr"]`` of a dictionary that is written out."""
         index = node.slice[0].slice if len(node.slice) == 1 else None
         key = _string(index.value) if isinstance(index, cst.Index) else ""
-        value = self.value(node.value) if isinstance(node.value, cst.Name) else None
+        value = self._object(node.value, depth)
         if not key or value is None:
             return None
         if isinstance(value, cst.Dict):

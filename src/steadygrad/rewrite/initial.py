@@ -65,7 +65,7 @@ def _redraw(task: Task, rule: str, settings: str) -> None:
             _another_rule(task, call, weight, rule, settings)
         _clear_biases(task)
         return None
-    return _loop(task, models, rule, settings)
+    return _loop(task, rule, settings)
 
 
 # -- where the script draws them --------------------------------------------------------------------------------
@@ -173,10 +173,10 @@ def _plain_tensors(task: Task, rule: str, settings: str) -> None:
 # -- a loop that draws them again -------------------------------------------------------------------------------
 
 
-def _loop(task: Task, models: Models, rule: str, settings: str) -> None:
+def _loop(task: Task, rule: str, settings: str) -> None:
     """Right before the optimizer is built, when all that the script does to the weights is done."""
     built = task.training.need_optimizers()[0]
-    roots = [root for root in models.roots if root not in ("self", "p") and root in task.script.text(built.call)]
+    roots = list(dict.fromkeys(_models_of(task, built.call)))
     if len(roots) != 1:
         raise Refused("the model was not found where the optimizer is built", task.script.line(built.call))
     place = task.spec.place
@@ -205,6 +205,14 @@ def _loop(task: Task, models: Models, rule: str, settings: str) -> None:
     )
     task.say(f"the weights of {roots[0]} are drawn anew by {rule}", built.call)
     return None
+
+
+def _models_of(task: Task, built: cst.Call) -> Iterator[str]:
+    """The models whose parameters an optimizer is given, as they are written there."""
+    for call in task.script.find(cst.Call, built):
+        if method(call) in ("parameters", "named_parameters") and dotted(receiver(call)) not in ("", "self"):
+            owner = dotted(receiver(call))
+            yield ".".join(owner.split(".")[: 2 if owner.startswith("self.") else 1])
 
 
 def _embeddings(task: Task, root: str, layer: str, rule: str) -> list[str]:

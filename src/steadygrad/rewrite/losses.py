@@ -56,7 +56,7 @@ def _squashed(task: Task) -> Iterator[tuple[cst.Call, str]]:
         if dotted(call.func) in kept:
             if models.is_returned(call):
                 yield call, kept[dotted(call.func)]
-        elif name in _SQUASHING and (models.is_returned(call) or models.ends_sequence(call) or _feeds_loss(task, call)):
+        elif name in _SQUASHING and (models.makes_output(call) or _feeds_loss(task, call)):
             yield call, name
 
 

@@ -105,9 +105,13 @@ class Models:
 
     def is_output(self, node: cst.BaseExpression) -> bool:
         """Whether what is computed or built here is the model's output rather than something inside it."""
-        return self.ends_sequence(node) or self.is_returned(node) or self._is_outside(node)
+        return self.makes_output(node) or self._is_outside(node)
 
-    def ends_sequence(self, node: cst.BaseExpression) -> bool:
+    def makes_output(self, node: cst.BaseExpression) -> bool:
+        """Whether it is the last thing that the model does."""
+        return self._ends_sequence(node) or self.is_returned(node)
+
+    def _ends_sequence(self, node: cst.BaseExpression) -> bool:
         """The last element of a Sequential that is the model, or whose result its forward returns."""
         arg = self._script.parent(node)
         call = self._script.parent(arg) if isinstance(arg, cst.Arg) else None

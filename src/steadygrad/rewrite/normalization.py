@@ -77,19 +77,20 @@ def add_normalization(task: Task) -> None:
     if task.one_of("layer", "batch") == "batch":
         raise Refused("BatchNorm needs the size of each layer, which is not written everywhere: use layer")
     models = Models(task.script, task.names, task.training)
-    done = [_in_sequence(task, call) for call in task.names.calls("Sequential")]
+    done = [_in_sequence(task, models, call) for call in task.names.calls("Sequential")]
     done += [_appended(task)]
     done += [_applied_layer(task, models, call) for call in task.script.find(cst.Call)]
     if not any(done):
         raise Refused("no layer with an activation after it was found")
 
 
-def _in_sequence(task: Task, sequence: cst.Call) -> bool:
+def _in_sequence(task: Task, models: Models, sequence: cst.Call) -> bool:
     """``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), ...)``: a layer and its activation side by side."""
     found = False
     for arg, following in pairwise(sequence.args):
         norm = _norm_for(task, arg.value)
-        if norm and _is_activation(task, following.value):
+        hidden = _is_activation(task, following.value) and not models.makes_output(following.value)
+        if norm and hidden:
             end = task.script.span(arg.value)[1]
             task.script.cut(end, end, f", {norm}")
             task.say(f"{norm} follows {task.script.text(arg.value)}", arg.value)

@@ -34,7 +34,7 @@ def decay_schedule(task: Task) -> None:
     if there:
         raise Refused("the script has a schedule already: let that one decay", task.script.line(there[0]))
     cos, pi = task.names.spell("math.cos"), task.names.spell("math.pi")
-    shape = f"0.01 + 0.99 * 0.5 * (1 + {cos}({pi} * min(1.0, t / {steps})))"
+    shape = f"0.505 + 0.495 * {cos}({pi} * min(1.0, t / {steps}))"
     call = f"{task.names.spell('torch.optim.lr_scheduler.LambdaLR')}({{}}, lambda t: {shape})"
     _add_schedule(task, "decay", call, f"the rate falls along a cosine of {steps} steps")
 
@@ -44,15 +44,15 @@ def _add_schedule(task: Task, wish: str, call: str, words: str) -> None:
     for built in task.training.need_optimizers():
         if not built.name:
             raise Refused("the optimizer is not kept in a variable here", task.script.line(built.call))
-        name = task.names.fresh(f"{wish}_{dotted_tail(built.name)}" if len(task.training.optimizers) > 1 else wish)
+        name = task.names.fresh(f"{wish}_{_tail(built.name)}" if len(task.training.optimizers) > 1 else wish)
         mine = [s for s in task.training.steps if s.optimizer == built.name and _reaches(task, built, s)]
-        task.script.after(built.call, f"{name} = {call.format(built.name)}", *_hooked(task, built, name, mine))
+        task.script.after(built.kept, f"{name} = {call.format(built.name)}", *_hooked(task, built, name, mine))
         for step in mine:
             advance(task, step, f"{name}.step()")
         task.say(words, built.call)
 
 
-def dotted_tail(name: str) -> str:
+def _tail(name: str) -> str:
     """``opt`` of ``self.opt``."""
     return name.rpartition(".")[2]
 
@@ -64,7 +64,7 @@ def _hooked(task: Task, built: Built, name: str, mine: list[Step]) -> list[str]:
 
 def _reaches(task: Task, built: Built, step: Step) -> bool:
     """Whether a variable made beside the optimizer can be read at the step."""
-    home, place = task.script.function(built.call), task.script.function(step.call)
+    home, place = task.script.function(built.kept), task.script.function(step.call)
     return home is place or (home is None and place is not None and "." not in built.name)
 
 

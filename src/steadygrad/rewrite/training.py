@@ -18,11 +18,12 @@ _CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm")
 
 @dataclass(frozen=True)
 class Built:
-    """An optimizer where it is made: the variable it is kept in (may be empty) and its class."""
+    """An optimizer where it is made: its class, the variable it is kept in (may be empty), and where that is set."""
 
     call: cst.Call
     name: str
     type: str
+    kept: cst.CSTNode
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,16 @@ class Training:
             seen = line in self._seen and line not in taken and self._is_given_parameters(call)
             if (known and name.rpartition(".")[2][:1].isupper()) or seen:
                 taken.add(line)
-                yield Built(call, self._kept_in(call), name.rpartition(".")[2] or dotted(call.func))
+                outer = self._returned_to(call)
+                yield Built(call, self._kept_in(outer), name.rpartition(".")[2] or dotted(call.func), outer)
+
+    def _returned_to(self, call: cst.Call) -> cst.Call:
+        """The only call of the function that returns the optimizer, else the call itself."""
+        function = self._script.function(call)
+        if function is None or not isinstance(self._script.parent(call), cst.Return):
+            return call
+        outer = [c for c in self._script.find(cst.Call) if dotted(c.func) == function.name.value]
+        return outer[0] if len(outer) == 1 else call
 
     def _is_given_parameters(self, call: cst.Call) -> bool:
         return bool(call.args) and ("param" in self._script.text(call.args[0]) or argument(call, "lr") is not None)
