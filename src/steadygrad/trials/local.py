@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from steadygrad.trials.attempt import Watcher, attempt
 from steadygrad.trials.job import Attempt, Job
-from steadygrad.trials.processes import FreshProcesses, best_starter
+from steadygrad.trials.processes import FreshProcesses, best_starter, threads_for
 
 
 class Backend(Protocol):
@@ -46,8 +46,8 @@ class LocalBackend:
 
     def __init__(self, jobs: int = 2, *, fresh: bool = False) -> None:
         self._pool = ThreadPoolExecutor(jobs)
-        self._starter = FreshProcesses(jobs) if fresh else best_starter(jobs)
-        self._preloaded = False
+        threads = threads_for(jobs)
+        self._starter = FreshProcesses(threads) if fresh else best_starter(threads)
         self._cancelled = Event()
 
     def run(self, jobs: Sequence[Job], *, watcher: Watcher, done: Done, deadline: float = math.inf) -> list[Attempt]:
@@ -69,9 +69,13 @@ class LocalBackend:
 
         return list(self._pool.map(run_one, jobs))
 
+    def cancel(self) -> None:
+        """End what is running, and start nothing more."""
+        self._cancelled.set()
+
     def close(self) -> None:
         """End what is running and give everything back."""
-        self._cancelled.set()
+        self.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._starter.close()
 

@@ -23,10 +23,17 @@ PRELOADED = (
 )  # fmt: skip
 
 
-def environment(jobs: int) -> dict[str, str]:
-    """What a child finds around it: its share of the cores, and one order of sets and dictionaries for all trials."""
-    share = str(max(1, (os.cpu_count() or 1) // jobs))
-    return {"OMP_NUM_THREADS": share, "PYTHONHASHSEED": "0", **os.environ}
+def threads_for(jobs: int) -> int:
+    """The share of the cores that each of so many trials has."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What a child finds around it: so many threads for torch, and the same order of sets in every trial.
+
+    What the user has set stands.
+    """
+    return {"PYTHONHASHSEED": "0", **os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
 
 
 def kill_group(pid: int) -> None:
@@ -36,10 +43,10 @@ def kill_group(pid: int) -> None:
 
 
 class FreshProcesses:
-    """Starts every job as ``python -m steadygrad.cli run ...``; ``jobs`` share the cores."""
+    """Starts every job as ``python -m steadygrad.cli run ...``, with so many threads for torch."""
 
-    def __init__(self, jobs: int = 1) -> None:
-        self._environment = environment(jobs)
+    def __init__(self, threads: int = 1) -> None:
+        self._environment = environment(threads)
 
     def start(self, job: Job, descriptor: int, log: Path) -> Process:
         """Start a job that writes its progress to ``descriptor`` and all else to ``log``."""
@@ -81,7 +88,7 @@ class ForkServer:
     Linux; elsewhere forking a process with native libraries loaded is not safe.
     """
 
-    def __init__(self, jobs: int = 1) -> None:
+    def __init__(self, threads: int = 1) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(
@@ -89,7 +96,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for us to hear
-                env=environment(jobs),
+                env=environment(threads),
             )
         self._socket = ours
         self._lock = Lock()
@@ -151,6 +158,6 @@ class _Forked:
         return self._ended.result()
 
 
-def best_starter(jobs: int) -> FreshProcesses | ForkServer:
+def best_starter(threads: int) -> FreshProcesses | ForkServer:
     """Forks where that is safe, else fresh processes."""
-    return ForkServer(jobs) if sys.platform == "linux" else FreshProcesses(jobs)
+    return ForkServer(threads) if sys.platform == "linux" else FreshProcesses(threads)

@@ -31,6 +31,7 @@ from steadygrad.trials.workplace import Listing, listing, written
 from steadygrad.view import View
 
 CONTROL = Candidate((), "", "the script as it is", "control")
+PATCHED = Candidate((), "", "the script with the remedy written in", "patched")
 #: The whole search takes no more than this many times the script's own time, unless a budget is given ...
 TIMES = 11.0
 #: ... or this many seconds, which even a script of a moment may cost.
@@ -99,6 +100,7 @@ class Search:
         self.attempts: dict[Candidate, list[TrialResult]] = {}
         self.control: list[TrialResult] = []
         self.diagnosis = Diagnosis("unknown")
+        self.history = History()
         self.steps = settings.steps
         self.plain_seconds = 0.0
         self.remarks: list[str] = []
@@ -110,7 +112,7 @@ class Search:
 
     def run(self) -> FixResult:
         """Search to the end."""
-        history = self._observe()
+        history = self.history = self._observe()
         if self.diagnosis.verdict != "unhealthy" or not history.steps:
             return self.result()
         self._try(self._propose(history, self.diagnosis, PROPOSED))
@@ -178,10 +180,16 @@ class Search:
         if len(self.control) < self.settings.seeds:
             self.remarks.append("the time ran out before all seeds were repeated")
 
+    def plain(self, script: Script) -> TrialResult:
+        """Run another script, such as the patched one, for as many steps with the first seed."""
+        self._display.say("Running the changed script")
+        job = replace(self._job(PATCHED, 0, Rule(self.steps)), script=script)
+        return self._run([job], time.monotonic() + job.timeout)[0].result
+
     def _round(self, candidates: Sequence[Candidate], seed: int) -> None:
         if not candidates:
             return
-        scale = self._scale()
+        scale = self.scale()
         ends = [r.loss for results in self.attempts.values() for r in results if r.status == "finished"]
         best = min((e for e in ends if e is not None), default=None) if scale.kind == "log" else None
         jobs = [self._job(c, seed, Rule(self.steps, None if c.changes_loss_scale else best)) for c in candidates]
@@ -200,6 +208,11 @@ class Search:
 
     # -- time ---------------------------------------------------------------------------------------------------
 
+    @property
+    def seconds(self) -> float:
+        """Since the search was made."""
+        return time.monotonic() - self._started
+
     def _deadline(self) -> float:
         limit = self.settings.budget or max(AT_LEAST, TIMES * self.plain_seconds)
         return self._started + limit
@@ -215,7 +228,8 @@ class Search:
 
     # -- judging ------------------------------------------------------------------------------------------------
 
-    def _scale(self) -> Scale:
+    def scale(self) -> Scale:
+        """How the trials so far are compared."""
         others = [r for results in self.attempts.values() for r in results]
         return scale_for(self.control, others, adversarial=self._adversarial)
 
@@ -225,7 +239,7 @@ class Search:
 
     def standings(self) -> list[Standing]:
         """Every candidate among the others, as far as it was tried."""
-        scale = self._scale()
+        scale = self.scale()
         noise = self._noise(scale)
         found = [standing(c, results, self.control, scale, noise) for c, results in self.attempts.items()]
         if not any(s.works and s.candidate.kind == "remedy" for s in found):
@@ -237,7 +251,7 @@ class Search:
 
     def result(self) -> FixResult:
         """What was found so far."""
-        scale = self._scale()
+        scale = self.scale()
         standings = tuple(self.standings())
         repeated = [s for s in standings if len(s.results) == max((len(x.results) for x in standings), default=0)]
         best = best_of(repeated, rank=self._rank)
@@ -254,7 +268,7 @@ class Search:
             diagnosis=confirmed(self.diagnosis, standings, best),
             scale=scale.kind,
             noise=self._noise(scale),
-            seconds=time.monotonic() - self._started,
+            seconds=self.seconds,
             plain_seconds=self.plain_seconds,
             remarks=tuple(self.remarks),
         )

@@ -1,0 +1,96 @@
+"""The recommended remedy written into the script, and the changed script run to see that it does the same."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from steadygrad.errors import InputError
+from steadygrad.history import History
+from steadygrad.records import TrialResult
+from steadygrad.remedies import format_spec
+from steadygrad.rewrite import Rewrite, hints_of, propose
+from steadygrad.trials.job import Script
+from steadygrad.trials.judge import Scale, Standing
+from steadygrad.trials.result import Patch
+from steadygrad.trials.search import Search
+
+#: The changed script must keep at least this share of the improvement.
+SAME = 0.8
+
+
+def source_of(script: Script) -> Path | None:
+    """The file that a command line runs; None where it is no plain source file."""
+    if script.words[0] != "-m":
+        path = Path(script.cwd, script.words[0])
+        return path if path.is_file() and path.suffix == ".py" else None
+    base = Path(script.cwd, *script.words[1].split("."))
+    found = [base.with_suffix(".py"), base / "__main__.py"]
+    return next((path for path in found if path.is_file()), None)
+
+
+def patch_for(search: Search, best: Standing, history: History) -> Patch:
+    """Write the remedies of the best candidate into the script, and run it with them, without any instrumentation.
+
+    Nothing of the user's is changed: the changed script is run from a file of its own beside the original, and removed.
+    """
+    path = source_of(search.script)
+    if path is None:
+        return Patch(lines=tuple(f"the script: {format_spec(spec)}" for spec in best.candidate.specs))
+    shown = os.path.relpath(path, search.script.cwd)
+    try:
+        source = path.read_text()
+        written = propose(source, shown, best.candidate.specs, hints_of(history, argv=_arguments(search.script)))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        return Patch(lines=(f"{shown}: it cannot be changed by us: {error}",))
+    by_hand = _by_hand(written, shown)
+    if not written.complete:
+        return Patch(written.source if written.diff else "", written.diff, by_hand)
+    result = _run(search, path, written.source)
+    verified = None if result is None else _same(result, best, search.control[0], search.scale())
+    return Patch(written.source, written.diff, by_hand, verified, result.loss if result is not None else None)
+
+
+def write_patch(script: Script, patch: Patch) -> str:
+    """Put a verified patch into the user's file; returns what was done, in words."""
+    path = source_of(script)
+    if path is None or not patch.source or not patch.verified:
+        return "the script was left as it is: there is no verified change to write"
+    try:
+        path.write_text(patch.source)
+    except OSError as error:
+        return f"the change could not be written to {path}: {error.strerror}"
+    return f"the change was written to {path}"
+
+
+def _arguments(script: Script) -> tuple[str, ...]:
+    return script.words[2:] if script.words[0] == "-m" else script.words[1:]
+
+
+def _by_hand(written: Rewrite, shown: str) -> tuple[str, ...]:
+    return tuple(f"{u.place or shown}: {format_spec(u.spec)}, because {u.reason}" for u in written.unsupported)
+
+
+def _run(search: Search, path: Path, source: str) -> TrialResult | None:
+    """Run a changed script from a file beside the original, where its imports and data are."""
+    with suppress(OSError):
+        with NamedTemporaryFile("w", prefix=f".{path.stem}-", suffix=".py", dir=path.parent, delete=False) as file:
+            file.write(source)
+        try:
+            words = (file.name, *_arguments(search.script))
+            return search.plain(replace(search.script, words=words))
+        finally:
+            os.unlink(file.name)
+    return None
+
+
+def _same(result: TrialResult, best: Standing, control: TrialResult, scale: Scale) -> bool:
+    """Whether the changed script improves on the control as the trial did."""
+    changed = replace(result, candidate=best.candidate)
+    before, trial, after = scale.of(control), scale.of(best.first), scale.of(changed)
+    if before is None or trial is None or after is None or result.status != "finished":
+        return False
+    return before - after >= SAME * (before - trial) - 1e-9
