@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steadygrad.interventions.places import at_line, inside
+from steadygrad.interventions.places import at_line, inside, is_line
 from steadygrad.interventions.rehearsal import Rehearsal
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
@@ -102,7 +102,7 @@ class Swap:
         place = self._spec.place
         if not place:
             return True
-        if place.rpartition(":")[2].isdigit():
+        if is_line(place):
             return at_line(place, 4)
         function = place.partition(":")[2].partition("#")[0]
         root = self._stage.modules[0]

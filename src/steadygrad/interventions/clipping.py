@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
@@ -27,15 +27,25 @@ PATIENCE = 5
 def _at_gradients(stage: Stage, clip: Callable[[list[Tensor]], None]) -> None:
     """Before each optimizer's step, or after each backward pass of scripts that have none."""
 
+    def clip_all(parameters: Iterable[Tensor]) -> None:
+        held = [p for p in parameters if p.grad is not None and clippable(p.grad)]
+        if held:
+            clip(held)
+
     def step(optimizer: Optimizer) -> None:
-        clip([p for p in parameters_of(optimizer) if p.grad is not None])
+        clip_all(parameters_of(optimizer))
 
     def backward(leaves: list[Tensor]) -> None:
         if stage.by_hand:
-            clip([p for p in leaves if p.grad is not None])
+            clip_all(leaves)
 
     stage.before_step(step)
     stage.after_backward(backward)
+
+
+def clippable(grad: Tensor) -> bool:
+    """torch's clips take neither sparse nor meta gradients."""
+    return grad.layout == torch.strided and not grad.is_meta
 
 
 def clip_norm(stage: Stage, spec: RemedySpec, report: Report) -> None:
@@ -55,7 +65,7 @@ def clip_value(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
     def clip(parameters: list[Tensor]) -> None:
         report.applied(f"gradient entries are clipped to {limit:g}")
-        clip_grad_value_(parameters, limit)
+        clip_grad_value_([p for p in parameters if not p.is_complex()], limit)
 
     _at_gradients(stage, clip)
 
@@ -68,7 +78,7 @@ def clip_adaptive(stage: Stage, spec: RemedySpec, report: Report) -> None:
     def clip(parameters: list[Tensor]) -> None:
         report.applied(f"gradients are clipped to {factor:g} times the median of their last {WINDOW} norms")
         limit = factor * median(norms) if len(norms) >= ENOUGH else math.inf
-        norm = float(clip_grad_norm_(parameters, limit)) if parameters else 0.0
+        norm = float(clip_grad_norm_(parameters, limit))
         if math.isfinite(norm):
             norms.append(norm)
 
@@ -157,10 +167,10 @@ class BadSteps:
 
     def bad(self, parameters: list[Tensor]) -> bool:
         """Judge the gradients of one step."""
-        grads = [p.grad for p in parameters if p.grad is not None]
+        grads = [p.grad for p in parameters if p.grad is not None and clippable(p.grad)]
         if not grads:
             return False
-        norm = float(torch.stack([g.detach().float().norm() for g in grads]).norm())
+        norm = float(torch.stack([g.detach().norm().float() for g in grads]).norm())
         outlier = len(self._norms) >= ENOUGH and norm > self._factor * median(self._norms) and self._row < PATIENCE
         if math.isfinite(norm):
             self._norms.append(norm)

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from steadygrad.interventions.places import chosen
 from steadygrad.interventions.report import Report
-from steadygrad.interventions.stage import Stage
+from steadygrad.interventions.stage import Stage, parameters_of
 from steadygrad.interventions.values import positive
 from steadygrad.naming import fan_in_of, module_kind, parameter_role
 from steadygrad.records import RemedySpec
@@ -90,7 +90,9 @@ class Redraw:
     def _fill(self, weight: Tensor, fill: Callable[[Tensor], None]) -> None:
         """Filled on the CPU, where our generator is, whatever device the weight is on."""
         self._done[weight] = True
-        fresh = torch.empty(weight.shape)
+        fresh = torch.empty(weight.shape, device="cpu", dtype=torch.float32)
+        if weight.is_meta:
+            return
         fill(fresh)
         weight.copy_(fresh)
 
@@ -144,29 +146,49 @@ def reinit_orthogonal(stage: Stage, spec: RemedySpec, report: Report) -> None:
 def reinit_lsuv(stage: Stage, spec: RemedySpec, report: Report) -> None:
     """Orthogonal, then scaled to outputs of variance 1 on the first batch (Mishkin and Matas, 2016)."""
     Redraw(stage, spec, report, lambda w, into, out, g: nn.init.orthogonal_(w, generator=g))
-    _Unit(stage, spec, report)
+    _Unit(stage, spec)
 
 
 class _Unit:
-    """Scales each layer's weight, in the order in which layers run, by the spread of its first output."""
+    """Scales each layer's weight, in the order in which layers run, by the spread of its first output.
 
-    def __init__(self, stage: Stage, spec: RemedySpec, report: Report) -> None:
-        self._stage, self._place, self._report = stage, spec.place, report
+    An output divided by its spread is what the scaled layer would have given, so one forward measures every layer. The
+    weights themselves are scaled at the next update, when no graph needs their old values; that update is left out.
+    """
+
+    def __init__(self, stage: Stage, spec: RemedySpec) -> None:
+        self._stage, self._place = stage, spec.place
+        self._spreads: dict[nn.Module, float] = {}
         self._done: WeakSet[nn.Module] = WeakSet()
-        stage.on_output(self.scale)
+        stage.before_step(lambda optimizer: self.settle(list(parameters_of(optimizer))))
+        stage.after_backward(lambda leaves: self.settle(leaves) if stage.by_hand else None)
+        stage.on_output(self.measure)
+        stage.at_undo(lambda: self.settle([p for m in self._spreads for p in m.parameters(recurse=False)]))
 
-    def scale(self, module: nn.Module, args: object, out: object) -> Tensor | None:
-        """In the first forward: an output that is divided like its weight is the output of the scaled layer."""
+    @torch.no_grad()
+    def settle(self, updated: list[Tensor]) -> None:
+        """Scale the weights of the layers measured that are updated now: the graphs of others may still be needed."""
+        ids = {id(p) for p in updated}
+        for module, spread in list(self._spreads.items()):
+            own = list(module.parameters(recurse=False))
+            if ids.issuperset(map(id, own)):
+                del self._spreads[module]
+                for parameter in own:
+                    parameter.div_(spread)
+
+    def measure(self, module: nn.Module, args: object, out: object) -> Tensor | None:
+        """The output as the scaled layer would give it."""
         root = self._stage.root
+        if module in self._spreads and isinstance(out, Tensor):
+            return out / self._spreads[module]
         if module in self._done or root is None or not self._stage.training_forward or not isinstance(out, Tensor):
             return None
         if module_kind(module) not in ("linear", "conv") or module not in chosen(root, self._place):
             return None
         self._done.add(module)
-        spread = float(out.detach().std()) if out.numel() > 1 else 0.0
+        spread = float(out.detach().std()) if out.numel() > 1 and not out.is_meta else 0.0
         if not (math.isfinite(spread) and spread > 0):
             return None
-        with torch.no_grad():
-            for parameter in module.parameters(recurse=False):
-                parameter.div_(spread)
+        self._spreads[module] = spread
+        self._stage.leave_out_update = True
         return out / spread

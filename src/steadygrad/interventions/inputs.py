@@ -25,7 +25,7 @@ class Scale:
     def __init__(self, x: Tensor) -> None:
         self.features = feature_axis(x)
         self._batches, self._count = 0, 0
-        self._sum = self._squares = torch.zeros(1)
+        self._sum = self._squares = torch.zeros(x.shape[self.features], dtype=torch.float64, device=x.device)
         self.learn(x)
         self.wanted = self._off(x)
 
@@ -99,7 +99,7 @@ class Standardize:
             return type(value)(self._changed(scales, f"{key}.{i}", v) for i, v in enumerate(value))
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() < 2 or value.requires_grad:
             return value
-        if not value.numel() or value.layout != torch.strided:
+        if not value.numel() or value.layout != torch.strided or value.is_meta:
             return value
         scale = scales.get(key)
         if scale is None:
@@ -140,7 +140,8 @@ class _Products:
 
     def _wrapped(self, original: Any) -> Any:
         def product(x: Any, w: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self._stage.modules and isinstance(x, Tensor) and isinstance(w, Tensor) and w.requires_grad:
+            bare = not self._stage.modules and self._stage.here()
+            if bare and isinstance(x, Tensor) and isinstance(w, Tensor) and w.requires_grad:
                 x = self._changed(x, w)
             return original(x, w, *args, **kwargs)
 
@@ -148,7 +149,7 @@ class _Products:
 
     @torch.no_grad()
     def _changed(self, x: Tensor, w: Tensor) -> Tensor:
-        if x.requires_grad or not x.is_floating_point() or x.dim() != 2 or not w.is_leaf:
+        if x.requires_grad or not x.is_floating_point() or x.dim() != 2 or not w.is_leaf or x.is_meta:
             return x
         key = (id(w), x.shape[1])
         scale = self._scales.get(key)

@@ -140,7 +140,7 @@ GUARDS: dict[str, Callable[[Any], Guarded]] = {
 HOLDERS = (torch, Tensor, F)
 
 
-OVERFLOWING = ("exp", "expm1", "sinh", "cosh", "pow", "__pow__", "softmax", "log_softmax")
+OVERFLOWING = ("exp", "expm1", "sinh", "cosh", "pow", "__pow__")
 
 
 class Guards:

@@ -34,10 +34,16 @@ def inside(name: str, place: str) -> bool:
 _LEAVES = ("weight", "bias")
 
 
+def is_line(place: str) -> bool:
+    """Whether a place is ``file:line``."""
+    path, _, line = place.rpartition(":")
+    return bool(path) and line.isdigit()
+
+
 def at_line(place: str, depth: int = 2) -> bool:
     """Whether the user's line that is running is the place; a place that is no line means every line."""
     path, _, line = place.rpartition(":")
-    if not line.isdigit():
+    if not is_line(place):
         return True
     frame = user_frame(depth)
     if frame is None:

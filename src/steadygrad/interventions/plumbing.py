@@ -68,7 +68,8 @@ def _reconnect(stage: Stage, report: Report) -> None:
 
     def detach(original: Any) -> Any:
         def wrapper(tensor: Tensor) -> Tensor:
-            frame = user_frame(2) if tensor.requires_grad and torch.is_grad_enabled() and stage.here() else None
+            inner = tensor.grad_fn is not None and tensor.dim() > 0  # neither a parameter nor a loss
+            frame = user_frame(2) if inner and torch.is_grad_enabled() and stage.here() else None
             if frame is None or not _by_user():
                 return original(tensor)  # type: ignore[no-any-return]
             report.applied(f"detach() at {place(frame)} does nothing")

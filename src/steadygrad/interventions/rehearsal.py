@@ -27,7 +27,8 @@ Site = tuple[Hashable, ...]
 class Script:
     """What was learned about one root model."""
 
-    learned: bool = False
+    learned: bool = False  # ... and in force, from the next forward on
+    ended: bool = False
     last: Site | None = None
     outputs: set[Site] = field(default_factory=set)  # sites whose result is what the model returns
     order: list[Site] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Script:
         returned = {t.data_ptr() for t in tensors_in(result) if t.numel()}
         self.outputs = {site for site, out in self._kept if out.numel() and out.data_ptr() in returned}
         self._kept.clear()
-        self.learned = True
+        self.ended = True
 
 
 class Rehearsal:
@@ -81,6 +82,8 @@ class Rehearsal:
         if model not in self._scripts:
             self._scripts[model] = Script()
             self._stage.leave_out_update = True
+        script = self._scripts[model]
+        script.learned = script.ended
 
     def _resets(self, model: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if model in self._scripts:
@@ -89,7 +92,7 @@ class Rehearsal:
 
     def _ended(self, model: nn.Module, out: Any) -> None:
         script = self._scripts.get(model)
-        if script is not None and not script.learned:
+        if script is not None and not script.ended:
             script.end(out)
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,8 @@ class Stage:
         self.by_module = False  # a model has been trained
         self.leave_out_update = False  # the next update is not made: what came before it was a rehearsal
         self.retain_graph = False
+        self._in_backward = False
+        self._root_of: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
         self._on_input: list[Callable[[nn.Module, Any, Any], tuple[Any, Any]]] = []
         self._on_root: list[Callable[[nn.Module], None]] = []
         self._after_root: list[Callable[[nn.Module, Any], None]] = []
@@ -109,6 +112,7 @@ class Stage:
         """Know which modules are running."""
         if self._first("modules"):
             self.patch(nn.Module, "__call__", self._module_call)
+            self.watch_backward()
             self.patch(torch, "compile", self._not_compiled)
             self.patch(nn.Module, "compile", lambda original: lambda module, *a, **k: None)
 
@@ -123,16 +127,30 @@ class Stage:
     def _module_call(self, original: Any) -> Any:
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             if self.modules:
-                self.modules.append(module)
-                try:
-                    return original(module, *args, **kwargs)
-                finally:
-                    self.modules.pop()
+                return self._inner_call(original, module, args, kwargs)
             if not self.here() or not is_model(module):
                 return original(module, *args, **kwargs)
+            if self._in_backward:
+                return self._recomputed(original, module, args, kwargs)
             return self._root_call(original, module, args, kwargs)
 
         return __call__
+
+    def _inner_call(self, original: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        self._root_of[module] = self.modules[0]
+        self.modules.append(module)
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            self.modules.pop()
+
+    def _recomputed(self, original: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """A checkpoint runs part of the forward again in the backward pass: that part must come out the same."""
+        self.modules.append(self._root_of.get(module, module))
+        try:
+            return self._inner_call(original, module, args, kwargs)
+        finally:
+            self.modules.clear()
 
     def _root_call(self, original: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
         self.training_forward = torch.is_grad_enabled() and module.training
@@ -216,20 +234,21 @@ class Stage:
 
     def seed(self, factor: Callable[[], float]) -> None:
         """Multiply the gradient of scripts that update their weights themselves by ``factor()`` at every backward."""
-        self._watch_backward()
+        self.watch_backward()
         self._seeds.append(factor)
 
     def before_backward(self, act: Callable[[list[Tensor]], None]) -> None:
         """``act(losses)`` before a backward pass."""
-        self._watch_backward()
+        self.watch_backward()
         self._before_backward.append(act)
 
     def after_backward(self, act: Callable[[list[Tensor]], None]) -> None:
         """``act(leaves)`` after a backward pass: the tensors that may have received a gradient."""
-        self._watch_backward()
+        self.watch_backward()
         self._after_backward.append(act)
 
-    def _watch_backward(self) -> None:
+    def watch_backward(self) -> None:
+        """Know when gradients are computed."""
         self.watch_optimizers()
         if self._first("backward"):
             self.patch(torch.autograd, "backward", self._backward)
@@ -260,7 +279,11 @@ class Stage:
             factor = self._factor()
             if factor != 1.0 and grad_tensors is None:
                 grad_tensors = [torch.full_like(t, factor) for t in roots]
-            result = original(tensors, grad_tensors, self.retain_graph or retain_graph, *args, **kwargs)
+            self._in_backward = True
+            try:
+                result = original(tensors, grad_tensors, self.retain_graph or retain_graph, *args, **kwargs)
+            finally:
+                self._in_backward = False
             for look in self._after_backward:
                 look(leaves)
             return result

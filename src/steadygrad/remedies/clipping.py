@@ -61,6 +61,8 @@ def _loosen_values(view: View, cause: Cause) -> list[str]:
         peaks = view.parameter("grad_max")
         peak = float(np.nanmedian(np.nanmax(peaks, axis=1))) if peaks.size and np.isfinite(peaks).any() else 1.0
         return [f"{round_to(peak, 1):g}", "off"]
+    if stream is None or not stream.clip.calls:
+        return ["off"]  # a clip written by hand: only what it left of the gradients was measured
     high = high_threshold(view)
     return [f"{high:g}", "off"] if high is not None else ["1", "off"]
 

@@ -40,11 +40,11 @@ def _guard_words(view: View, cause: Cause) -> tuple[str, str]:
 
 
 def _guard_values(view: View, cause: Cause) -> list[str]:
-    """Everywhere first: an operation that broke has neighbours. Then the line by itself."""
+    """Everywhere first: an operation that broke has neighbours. A wider format keeps what a clamp would cut off."""
     words = cause.location.split()
     line = next((w for w in words if w.rpartition(":")[2].isdigit()), "")
     wide = ["float64"] if any("exp" in e or "overflow" in e for e in cause.evidence) else []
-    return ["", *wide, *([f"@{line}"] if line else [])]
+    return [*wide, "", *([f"@{line}"] if line else [])]
 
 
 REMEDIES = (

@@ -19,17 +19,18 @@ from steadygrad.remedies.spec import NO_OP, format_spec
 from steadygrad.view import View
 
 #: What a later remedy, and a later value of a remedy, are worth beside the first.
-NEXT_REMEDY, NEXT_VALUE = 0.8, 0.62
+NEXT_REMEDY, NEXT_VALUE = 0.6, 0.62
 #: Pairs that repair together what neither does alone: each activation has its own initialisation, and so on.
-PARTNERS = (
-    ("swap-activation", "reinit-kaiming"),
-    ("add-residual", "reinit-orthogonal"),
-    ("replace-batchnorm", "lower-lr"),
-    ("loosen-clip", "lower-lr"),
-    ("standardize-input", "lower-lr"),
-    ("adaptive-optimizer", "clip-norm"),
-)
-PAIR = 0.75
+PARTNERS = {
+    ("swap-activation", "reinit-kaiming"): 0.8,
+    ("add-residual", "reinit-orthogonal"): 0.4,
+    ("replace-batchnorm", "lower-lr"): 0.6,
+    ("loosen-clip", "lower-lr"): 0.4,
+    ("standardize-input", "lower-lr"): 0.4,
+    ("adaptive-optimizer", "clip-norm"): 0.3,
+}
+#: ... and what the first remedies of the two leading causes are worth together.
+BOTH = 0.6
 #: Tried when the causes have had their turn: what helps most often, whatever the cause.
 LAST_RESORTS = ("lower-lr", "clip-norm", "adaptive-optimizer", "add-normalization")
 SEED = 7
@@ -83,14 +84,14 @@ def _pairs(view: View, causes: tuple[Cause, ...]) -> Iterator[Scored]:
     if not causes:
         return
     lead = causes[0]
-    for first, second in PARTNERS:
+    for (first, second), worth in PARTNERS.items():
         one, other = (REMEDIES[code].candidates(view, lead) for code in (first, second))
         if first in lead.remedies and one and other:
-            yield Scored(lead.confidence * PAIR, _candidate(view, lead, one[0], other[-1]))
+            yield Scored(lead.confidence * worth, _candidate(view, lead, one[0], other[-1]))
     if len(causes) > 1 and causes[1].confidence >= 0.4:
         one_spec, other_spec = (_first_spec(view, cause) for cause in causes[:2])
         if one_spec is not None and other_spec is not None and one_spec.code != other_spec.code:
-            yield Scored(causes[1].confidence * PAIR, _candidate(view, lead, one_spec, other_spec))
+            yield Scored(causes[1].confidence * BOTH, _candidate(view, lead, one_spec, other_spec))
 
 
 def _first_spec(view: View, cause: Cause) -> RemedySpec | None:

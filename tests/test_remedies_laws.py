@@ -1,0 +1,593 @@
+"""Interventions: each applies to every way of training or says why not, does what it says, and leaves no trace."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.optim.optimizer as optimizers
+from test_inert import run, seed
+from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks
+
+from steadygrad.errors import InputError
+from steadygrad.interventions import APPLY
+from steadygrad.records import RemedySpec
+from steadygrad.remedies import CODES, install, parse_spec
+from steadygrad.session import Session
+
+VARIANTS = (
+    "attach-parameters:reconnect", "swap-activation:elu", "guard-operation:float64", "reinit-kaiming:bias",
+    "add-normalization:batch", "loosen-clip:off", "lower-lr:0.001", "reduce-weight-decay:0",
+)  # fmt: skip
+#: One of each architecture and loop: what the others add is tried where a remedy is about it.
+ARCHITECTURES = (
+    "cnn_batchnorm_dropout", "recurrent_LSTM", "hand_written_attention", "gan_with_two_optimizers",
+    "manual_update_of_raw_tensors", "lbfgs_closure", "checkpoint", "sparse_embedding",
+)  # fmt: skip
+HOLDERS = (
+    torch, Tensor, F, nn, nn.Module, nn.utils, nn.utils.clip_grad, torch.linalg, torch.autograd, optimizers.Optimizer,
+    torch.amp.GradScaler, torch.amp.autocast_mode.autocast, torch.no_grad,
+)  # fmt: skip
+every_remedy = pytest.mark.parametrize("spec", [*CODES, *VARIANTS])
+
+
+def treated(specs: list[str], train: Callable[[], Any]) -> tuple[Any, list[str]]:
+    notes: list[tuple[RemedySpec, str]] = []
+    undo = install([parse_spec(s) for s in specs], notes=notes)
+    try:
+        with warnings.catch_warnings():
+            result = train()
+    finally:
+        undo()
+    return result, [text for _, text in notes]
+
+
+def surroundings() -> list[Any]:
+    """Everything that interventions may replace."""
+    kept = [sorted((name, id(value)) for name, value in vars(holder).items()) for holder in HOLDERS]
+    hooks = (optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks, _global_forward_hooks)
+    return [kept, [len(h) for h in hooks]]
+
+
+@cache
+def warm() -> None:
+    """What torch imports on first use is no trace of ours."""
+    for name in ARCHITECTURES:
+        run(name)
+
+
+# -- laws for all -------------------------------------------------------------------------------------------------
+
+
+@every_remedy
+def test_applies_to_every_architecture_or_says_why_not_and_leaves_no_trace(spec: str) -> None:
+    warm()
+    before = surroundings()
+    for name in ARCHITECTURES:
+        _, notes = treated([spec], lambda: run(name))  # noqa: B023
+        assert len(notes) == 1, name
+        assert notes[0].startswith(("applied: ", "refused: ")), name
+        assert surroundings() == before, name
+
+
+def test_afterwards_scripts_run_as_before() -> None:
+    plain = run("functional_net")
+    for spec in (*CODES, *VARIANTS):
+        undo = install([parse_spec(spec)])
+        undo()
+    assert run("functional_net") == plain
+
+
+def test_a_remedy_that_finds_nothing_to_do_changes_nothing() -> None:
+    idle = ["skip-bad-step", "full-precision", "loss-on-logits", "mean-reduction", "match-shapes",
+            "constant-lr", "reduce-weight-decay", "replace-batchnorm", "attach-parameters"]  # fmt: skip
+    plain = run("sequential_inplace_relu")
+    for spec in idle:
+        result, _ = treated([spec], lambda: run("sequential_inplace_relu"))
+        assert result == plain, spec
+
+
+def test_the_scripts_random_numbers_stay_its_own() -> None:
+    for spec in ("reinit-kaiming", "reinit-lsuv", "add-residual", "standardize-input", "adaptive-optimizer"):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        model, x = nn.Linear(4, 1), torch.ones(8, 4)
+        after_building = torch.get_rng_state()
+        treated([spec], lambda: trained(model, x))  # noqa: B023
+        assert torch.equal(torch.get_rng_state(), after_building), spec
+        assert not torch.equal(before, after_building)
+
+
+def test_applies_again_and_together() -> None:
+    plain = run("sequential_inplace_relu")
+    specs = ["clip-norm:0.5", "lower-lr:/3", "warmup:10", "reinit-xavier", "swap-activation:elu", "zero-grad"]
+    first, notes = treated(specs, lambda: run("sequential_inplace_relu"))
+    again, _ = treated(specs, lambda: run("sequential_inplace_relu"))
+    assert first == again
+    assert first != plain
+    assert [n.split(":")[0] for n in notes] == ["applied"] * 6
+
+
+@pytest.mark.parametrize(
+    "spec", ["clip-norm:much", "clip-norm:-1", "swap-activation:rule", "lower-lr:/0", "add-normalization:group"]
+)
+def test_a_value_that_cannot_be_is_explained(spec: str) -> None:
+    before = surroundings()
+    with pytest.raises(InputError, match=spec.partition(":")[2].strip("/")):
+        install([parse_spec("clip-value:1"), parse_spec(spec)])
+    assert surroundings() == before
+
+
+def test_every_remedy_has_a_reason_for_its_silence() -> None:
+    assert all(reason for _, reason in APPLY.values())
+
+
+# -- each does what it says ---------------------------------------------------------------------------------------
+
+
+def trained(
+    model: nn.Module, x: Tensor, y: Tensor | None = None, *, steps: int = 5, optimizer: Any = None, lr: float = 0.1
+) -> list[float]:
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=lr)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(x), torch.zeros_like(model(x)) if y is None else y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def problem() -> tuple[nn.Sequential, Tensor, Tensor]:
+    seed()
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    return model, torch.randn(16, 4), torch.randn(16, 1)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def outcome(specs: list[str], *, lr: float = 0.1, wrap: Callable[[Any], Any] = lambda o: o, **options: Any) -> Tensor:
+    model, x, y = problem()
+
+    def train() -> None:
+        trained(model, x, y, optimizer=wrap(torch.optim.SGD(model.parameters(), lr=lr, **options)))
+
+    treated(specs, train)
+    return weights(model)
+
+
+def test_a_lower_rate_is_that_rate() -> None:
+    assert torch.equal(outcome(["lower-lr:0.025"]), outcome([], lr=0.025))
+    assert torch.equal(outcome(["lower-lr:/4"]), outcome([], lr=0.025))
+    assert torch.equal(outcome(["raise-lr:x2"]), outcome([], lr=0.2))
+
+
+def test_the_scripts_schedule_sees_its_own_rate() -> None:
+    model, x, y = problem()
+    seen: list[float] = []
+
+    def train() -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for _ in range(3):
+            trained(model, x, y, steps=1, optimizer=optimizer)
+            schedule.step()
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    treated(["lower-lr:/10"], train)
+    assert seen == [0.05, 0.025, 0.0125]
+
+
+def test_an_update_by_hand_is_slowed_by_its_gradient() -> None:
+    def train() -> Tensor:
+        w = torch.ones(3, requires_grad=True)
+        for _ in range(4):
+            (w - 2).square().sum().backward()
+            with torch.no_grad():
+                w -= 0.1 * w.grad
+                w.grad.zero_()
+        return w.detach()
+
+    slow, notes = treated(["lower-lr:/4"], train)
+    assert slow.tolist() == pytest.approx([2 - (1 - 0.05) ** 4] * 3)
+    assert "by itself" in notes[0] or "itself" in notes[0]
+
+
+def test_warmup_ramps() -> None:
+    assert torch.equal(outcome(["warmup:1"]), outcome([]))
+    model, x, y = problem()
+    other, _, _ = problem()
+    treated(["warmup:4"], lambda: trained(model, x, y, steps=2))
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.025)
+    trained(other, x, y, steps=1, optimizer=optimizer)
+    optimizer.param_groups[0]["lr"] = 0.05
+    trained(other, x, y, steps=1, optimizer=optimizer)
+    assert torch.equal(weights(model), weights(other))
+
+
+def test_a_schedule_is_left_out() -> None:
+    model, x, y = problem()
+
+    def train() -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1)
+        for _ in range(5):
+            trained(model, x, y, steps=1, optimizer=optimizer)
+            schedule.step()
+
+    treated(["constant-lr"], train)
+    assert torch.equal(weights(model), outcome([]))
+
+
+def test_adam_is_torchs_adam() -> None:
+    model, x, y = problem()
+    trained(model, x, y, optimizer=torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1))
+    torch.testing.assert_close(outcome(["adaptive-optimizer:0.01"], weight_decay=0.1), weights(model))
+
+
+def test_clips_are_torchs_clips() -> None:
+    for spec, clip in (("clip-norm:0.1", nn.utils.clip_grad_norm_), ("clip-value:0.01", nn.utils.clip_grad_value_)):
+        limit = float(spec.partition(":")[2])
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.register_step_pre_hook(lambda o, a, k, clip=clip, m=model, c=limit: clip(m.parameters(), c) and None)
+        trained(model, x, y, optimizer=optimizer)
+        torch.testing.assert_close(outcome([spec]), weights(model))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_clip_is_loosened(by_hand: bool) -> None:
+    def clip(parameters: list[Tensor]) -> None:
+        if not by_hand:
+            nn.utils.clip_grad_norm_(parameters, max_norm=1e-3)
+            return
+        norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
+        for p in parameters:
+            assert p.grad is not None
+            p.grad.mul_(1e-3 / norm)
+
+    def train(model: nn.Module, x: Tensor, y: Tensor, *, clipped: bool) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            if clipped:
+                clip(list(model.parameters()))
+            optimizer.step()
+
+    plain, x, y = problem()
+    train(plain, x, y, clipped=False)
+    model, _, _ = problem()
+    _, notes = treated(["loosen-clip:off"], lambda: train(model, x, y, clipped=True))
+    assert notes[0].startswith("applied")
+    torch.testing.assert_close(weights(model), weights(plain))
+
+
+@pytest.mark.parametrize("poison", [math.nan, 1e4])
+def test_a_bad_batch_is_left_out(poison: float) -> None:
+    seed()
+    batches = [torch.randn(8, 4) for _ in range(20)]
+    bad = [*batches[:15], batches[15] * poison, *batches[15:]]
+
+    def train(stream: list[Tensor]) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for x in stream:
+            trained(model, x, steps=1, optimizer=optimizer)
+        return weights(model)
+
+    result, notes = treated(["skip-bad-step"], lambda: train(bad))
+    assert "left out" in notes[0]
+    assert torch.equal(result, train(batches))
+
+
+def test_gradients_are_cleared() -> None:
+    def train(*, clear: bool) -> Tensor:
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            if clear:
+                optimizer.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            optimizer.step()
+        return weights(model)
+
+    assert torch.equal(treated(["zero-grad"], lambda: train(clear=False))[0], train(clear=True))
+
+
+def test_forgotten_parameters_are_trained() -> None:
+    def train(*, forgotten: bool) -> Tensor:
+        model, x, y = problem()
+        held = list(model[0].parameters()) if forgotten else list(model.parameters())
+        trained(model, x, y, optimizer=torch.optim.Adam(held, lr=0.01))
+        return weights(model)
+
+    torch.testing.assert_close(treated(["attach-parameters"], lambda: train(forgotten=True))[0], train(forgotten=False))
+
+
+@pytest.mark.parametrize("cut", ["detach", "no_grad"])
+def test_a_cut_graph_is_mended(cut: str) -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if cut == "detach":
+                return self.b(self.a(x).detach())
+            with torch.no_grad():
+                hidden = self.a(x)
+            return self.b(hidden)
+
+    def train() -> float:
+        seed()
+        model = Cut()
+        before = model.a.weight.detach().clone()
+        trained(model, torch.randn(16, 4))
+        with torch.no_grad():
+            return float((model.a.weight - before).norm())
+
+    assert train() == 0.0
+    moved, notes = treated(["attach-parameters:reconnect"], train)
+    assert moved > 0
+    assert f"{cut}()" in notes[0]
+
+
+def test_weight_decay_is_reduced() -> None:
+    assert torch.equal(outcome(["reduce-weight-decay:0.001"], weight_decay=0.1), outcome([], weight_decay=0.001))
+    assert torch.equal(outcome(["reduce-weight-decay:0"], weight_decay=0.1), outcome([]))
+
+
+def test_penalties_are_those_of_the_loss() -> None:
+    for spec, penalty in (
+        ("l2-regularization:0.1", lambda w: 0.05 * w.square().sum()),
+        ("l1-regularization:0.1", lambda w: 0.1 * w.abs().sum()),
+    ):
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (F.mse_loss(model(x), y) + sum(penalty(p) for p in model.parameters() if p.dim() > 1)).backward()
+            optimizer.step()
+        torch.testing.assert_close(outcome([spec]), weights(model))
+
+
+# -- what the model computes --------------------------------------------------------------------------------------
+
+
+def output_of(spec: str, model: nn.Module, x: Tensor, *, rehearsals: int = 1) -> tuple[Tensor, list[str]]:
+    """The output of a model's second training forward (the first one may be a rehearsal)."""
+
+    def forward() -> Tensor:
+        for _ in range(rehearsals):
+            model(x).sum().backward()
+        return model(x).detach()
+
+    return treated([spec], forward)
+
+
+def deep(activation: Callable[[], nn.Module], width: int = 8) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [m for _ in range(3) for m in (nn.Linear(width, width), activation())]
+    return nn.Sequential(*layers, nn.Linear(width, 2))
+
+
+@pytest.mark.parametrize("old", [nn.Sigmoid, nn.Tanh, nn.ReLU])
+def test_activations_are_exchanged_in_modules(old: Callable[[], nn.Module]) -> None:
+    x = torch.randn(5, 8)
+    got, _ = output_of("swap-activation:elu", deep(old), x)
+    assert torch.equal(got, deep(nn.ELU)(x))
+
+
+def test_activations_are_exchanged_in_functions_but_not_at_the_output() -> None:
+    class Net(nn.Module):
+        def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.c, self.act = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2), act
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(self.c(self.act(self.b(self.act(self.a(x))))))
+
+    x = torch.randn(5, 8)
+    for old in (lambda t: t.sigmoid(), lambda t: t.clone().sigmoid_()):
+        got, _ = output_of("swap-activation:relu", Net(old), x)
+        assert torch.equal(got, Net(torch.relu)(x))
+
+
+def test_an_output_activation_goes_where_it_is_named() -> None:
+    x = torch.randn(5, 8)
+    model = nn.Sequential(deep(nn.ReLU), nn.ReLU())
+    got, _ = output_of("swap-activation:identity@1", model, x)
+    assert torch.equal(got, model[0](x))
+
+
+def test_normalisation_follows_hidden_layers() -> None:
+    x = 100 * torch.randn(5, 8)
+    model = deep(nn.ReLU)
+    got, _ = output_of("add-normalization:layer", model, x)
+    h = x
+    for layer in model[:-1]:
+        h = layer(h)
+        h = F.layer_norm(h, (8,)) if isinstance(layer, nn.Linear) else h
+    torch.testing.assert_close(got, model[-1](h))
+
+
+def test_shortcuts_carry_the_input() -> None:
+    x, model = torch.randn(5, 8), deep(nn.Tanh)
+    got, _ = output_of("add-residual:0.3", model, x)
+    h = x
+    for i in range(0, 6, 2):
+        h = h + 0.3 * torch.tanh(model[i](h))
+    torch.testing.assert_close(got, model[-1](h))
+
+
+def test_weights_are_drawn_at_the_named_scale() -> None:
+    for spec, expected in (("reinit-kaiming", 2 / 256), ("reinit-xavier", 2 / 512)):
+        model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
+        nn.init.constant_(model[0].bias, 7.0)
+        treated([spec], lambda: trained(model, torch.randn(4, 256), lr=1e-12))  # noqa: B023
+        assert float(model[0].weight.var()) == pytest.approx(expected, rel=0.05)
+        assert float(model[0].bias.abs().max()) < 1e-6
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    treated(["reinit-orthogonal"], lambda: trained(model, torch.randn(4, 32), lr=1e-12))
+    torch.testing.assert_close(model[0].weight @ model[0].weight.T, torch.eye(32), atol=1e-4, rtol=0)
+
+
+def test_lsuv_gives_every_layer_unit_variance() -> None:
+    model, x = deep(nn.Tanh, 64), 50 * torch.randn(256, 64)
+    treated(["reinit-lsuv"], lambda: trained(model, x, lr=1e-12, steps=1))
+    h = x
+    for layer in model:
+        h = layer(h)
+        if isinstance(layer, nn.Linear):
+            assert h.std().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_place_is_drawn_anew() -> None:
+    model = deep(nn.Tanh)
+    before = [layer.weight.detach().clone() for layer in model[::2]]
+    treated(["reinit-kaiming@2"], lambda: trained(model, torch.randn(4, 8), lr=1e-12))
+    same = [torch.allclose(old, layer.weight) for old, layer in zip(before, model[::2], strict=True)]
+    assert same == [True, False, True, True]
+
+
+def test_inputs_are_standardised_by_feature() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 4) * torch.tensor([1e3, 1.0, 1e-2, 5.0]) + torch.tensor([5e3, 0.0, 1.0, -5.0])
+    seen: list[Tensor] = []
+    model = nn.Linear(4, 1)
+    model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    treated(["standardize-input"], lambda: trained(model, x))
+    torch.testing.assert_close(seen[0].mean(0), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_usual_inputs_stay() -> None:
+    model, x, y = problem()
+    other, _, _ = problem()
+    _, notes = treated(["standardize-input"], lambda: trained(model, x, y))
+    trained(other, x, y)
+    assert notes[0].startswith("refused")
+    assert torch.equal(weights(model), weights(other))
+
+
+def test_batchnorm_is_built_as_groupnorm() -> None:
+    built, notes = treated(["replace-batchnorm"], lambda: nn.BatchNorm2d(24, momentum=0.2))
+    assert isinstance(built, nn.GroupNorm)
+    assert (built.num_groups, built.num_channels) == (3, 24)
+    assert notes == ["applied: BatchNorm2d is built as GroupNorm"]
+
+
+# -- losses and numbers -------------------------------------------------------------------------------------------
+
+
+def test_losses_are_given_what_they_want() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(6, 3, requires_grad=True), torch.randint(0, 3, (6,))
+    expected = F.cross_entropy(logits, target)
+    binary, truth = torch.randn(8, requires_grad=True), torch.randint(0, 2, (8,)).float()
+    cases: list[tuple[Callable[[], Tensor], Tensor]] = [
+        (lambda: F.cross_entropy(logits.softmax(1), target), expected),
+        (lambda: nn.CrossEntropyLoss()(nn.Softmax(1)(logits).view(6, 3), target), expected),
+        (lambda: F.nll_loss(logits, target), expected),
+        (lambda: F.cross_entropy(logits, target), expected),
+        (
+            lambda: F.binary_cross_entropy_with_logits(binary.sigmoid().squeeze(), truth),
+            F.binary_cross_entropy_with_logits(binary, truth),
+        ),
+    ]
+    for loss, right in cases:
+        torch.testing.assert_close(treated(["loss-on-logits"], loss)[0], right)
+
+
+def test_a_sum_becomes_a_mean() -> None:
+    x = torch.randn(6, 3)
+    got, _ = treated(["mean-reduction"], lambda: nn.MSELoss(reduction="sum")(x, torch.zeros(6, 3)))
+    assert got == F.mse_loss(x, torch.zeros(6, 3))
+
+
+def test_a_target_is_given_the_predictions_shape() -> None:
+    prediction, target = torch.randn(6, 1, requires_grad=True), torch.randn(6)
+    right = F.mse_loss(prediction, target[:, None])
+
+    def by_hand() -> Tensor:
+        return ((prediction - target) ** 2).mean()
+
+    for loss in (lambda: F.mse_loss(prediction, target), by_hand):
+        torch.testing.assert_close(treated(["match-shapes"], loss)[0], right)
+
+
+OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "log": lambda x: (x * torch.log(x)).sum(),
+    "sqrt": lambda x: x.sqrt().sum(),
+    "division": lambda x: (x / x.sum()).sum(),
+    "one over": lambda x: (1 / x).sum(),
+    "power": lambda x: (x - 1e-3).pow(0.5).sum(),
+    "norm": lambda x: x.view(1, -1).norm(dim=1).sum() + torch.linalg.norm(x),
+    "exp": lambda x: (x + 100).exp().sum(),
+    "softmax": lambda x: (x - math.inf).softmax(0).sum(),
+    "std": lambda x: x.std(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_are_kept_inside_their_domain(name: str) -> None:
+    def slope() -> Tensor:
+        x = torch.zeros(4, requires_grad=True)
+        value = OPERATIONS[name](x)
+        value.backward()
+        assert x.grad is not None
+        return torch.cat([value.detach().view(1), x.grad])
+
+    assert bool(torch.isfinite(treated(["guard-operation"], slope)[0]).all())
+
+
+def test_only_the_named_line_is_guarded() -> None:
+    x = torch.zeros(2)
+    line = test_only_the_named_line_is_guarded.__code__.co_firstlineno + 5
+
+    def both() -> tuple[Tensor, Tensor]:
+        guarded = torch.log(x)
+        return guarded, torch.log(x)
+
+    (first, second), _ = treated([f"guard-operation@test_remedies_laws.py:{line}"], both)
+    assert bool(torch.isfinite(first).all())
+    assert not bool(torch.isfinite(second).any())
+
+
+def test_half_precision_is_left() -> None:
+    def types() -> list[torch.dtype]:
+        model = nn.Linear(4, 1).half()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = nn.Linear(4, 1)(torch.ones(2, 4))
+        return [next(model.parameters()).dtype, out.dtype, torch.ones(2, dtype=torch.float16).dtype,
+                torch.ones(2).to(torch.bfloat16).dtype, torch.ones(2).bfloat16().dtype]  # fmt: skip
+
+    assert treated(["full-precision"], types)[0] == [torch.float32] * 5
+
+
+# -- with the observer --------------------------------------------------------------------------------------------
+
+
+def test_the_treated_script_is_what_is_observed() -> None:
+    model, x, y = problem()
+    with Session() as session:
+        undo = install([parse_spec("clip-norm:0.01"), parse_spec("lower-lr:0.025")])
+        trained(model, 1000 * x, y, steps=12)
+        undo()
+    stream = session.history.main
+    assert stream is not None
+    assert stream.clip.active == 12
+    assert float(stream.lr.values().max()) == pytest.approx(0.025)
