@@ -349,6 +349,21 @@ def test_weight_decay_is_reduced() -> None:
     assert torch.equal(outcome(["reduce-weight-decay:0"], weight_decay=0.1), outcome([]))
 
 
+@pytest.mark.parametrize("penalty", [lambda w: w.pow(2).sum(), lambda w: (w**2).sum(), lambda w: torch.norm(w, p=2)])
+def test_a_penalty_written_into_the_loss_is_reduced(penalty: Callable[[Tensor], Tensor]) -> None:
+    def train(size: float) -> Tensor:
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (F.mse_loss(model(x), y) + size * penalty(model[0].weight)).backward()
+            optimizer.step()
+        return weights(model)
+
+    reduced, _ = treated(["reduce-weight-decay:/100"], lambda: train(1.0))
+    torch.testing.assert_close(reduced, train(0.01))
+
+
 def test_penalties_are_those_of_the_loss() -> None:
     for spec, penalty in (
         ("l2-regularization:0.1", lambda w: 0.05 * w.square().sum()),

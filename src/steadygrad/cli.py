@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steadygrad.commands import fixing, schedules
+from steadygrad.commands import fixing, remedies, schedules
 from steadygrad.commands.script import PASS_ON, ScriptCommand, target_of
 from steadygrad.errors import InputError, SteadyGradError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(schedules.app, name="schedules")
 app.command(context_settings=PASS_ON, cls=ScriptCommand)(fixing.fix)
+app.command()(remedies.remedies)
 
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]
 JsonFile = Annotated[

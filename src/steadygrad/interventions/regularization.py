@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from steadygrad.interventions.rate import Group, HeldBack
@@ -29,6 +29,39 @@ def reduce_weight_decay(stage: Stage, spec: RemedySpec, report: Report) -> None:
         return {"weight_decay": new}
 
     HeldBack(stage, change)
+    if wanted is None or wanted.relative:
+        _reduce_penalty(stage, report, wanted.value if wanted is not None else 0.0)
+
+
+#: How a penalty on a weight is written by hand.
+PENALTIES = ("pow", "__pow__", "square", "norm", "abs")
+
+
+def _reduce_penalty(stage: Stage, report: Report, factor: float) -> None:
+    """Scale what the user's code makes of a weight itself, outside of every forward pass: a penalty in the loss."""
+
+    inside = [False]  # some of these call one another
+
+    def make(original: Any) -> Any:
+        def function(w: Any, *args: Any, **kwargs: Any) -> Any:
+            weight = isinstance(w, nn.Parameter) and w.requires_grad and w.dim() >= 2 and not inside[0]
+            if not weight or stage.modules or not torch.is_grad_enabled() or not stage.here():
+                return original(w, *args, **kwargs)
+            report.applied(f"the penalty on the weights is multiplied by {factor:g}")
+            inside[0] = True
+            try:
+                return factor * original(w, *args, **kwargs)
+            finally:
+                inside[0] = False
+
+        return function
+
+    stage.watch_modules()
+    for name in PENALTIES:
+        for holder in (Tensor, torch):
+            stage.patch(holder, name, make)
+    for name in ("norm", "vector_norm"):
+        stage.patch(torch.linalg, name, make)
 
 
 def _penalty(stage: Stage, report: Report, words: str, slope: Callable[[Tensor], Tensor]) -> None:

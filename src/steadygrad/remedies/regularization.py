@@ -34,7 +34,9 @@ def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
 
 def _decay_values(view: View, cause: Cause) -> list[str]:
     largest = _largest(view)
-    return [f"{largest / 1e4:.2g}", "0", f"{largest / 100:.2g}"] if largest > 0 else []
+    if largest <= 0:  # a penalty written into the loss: its coefficient is unknown
+        return ["0", "/100"] if view.penalised else []
+    return [f"{largest / 1e4:.2g}", "0", f"{largest / 100:.2g}"]
 
 
 REMEDIES = (
