@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -323,6 +325,18 @@ def test_three_phases_are_the_call(case: Case) -> None:
     assert all(map(torch.equal, grads(x), grads(y)))
     assert same(a.state_dict(), b.state_dict())
     assert float(whole.norm_after) == float(info.norm_after)
+
+
+@every
+def test_a_result_keeps_no_gradient_alive(case: Case) -> None:
+    """Results are collected in logs; gradients are as large as the model."""
+    clipper, tensors = acted(case), leaves(seed=9, size=3.0)
+    info = clipper(tensors)
+    watched = [weakref.ref(t) for leaf in tensors for t in (leaf, leaf.grad)]
+    del tensors
+    gc.collect()
+    assert not any(ref() is not None for ref in watched)
+    assert len(info.names) == len(info.norms)
 
 
 # -- what comes in ------------------------------------------------------------------------------------------------

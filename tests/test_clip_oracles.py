@@ -149,6 +149,15 @@ def test_adaptive_unit(size: float) -> None:
     assert_same(clipped(AdaptiveUnit(0.05), weights, gradients), wanted)  # type: ignore[arg-type]
 
 
+def test_a_complex_vector_is_one_unit() -> None:
+    weight = torch.full((3,), 3.0 + 4.0j, requires_grad=True)
+    weight.grad = torch.tensor([100.0j, 0.0, 1.0])
+    AdaptiveUnit(0.01)([weight])
+    bound = 0.01 * 5 * math.sqrt(3)
+    assert float(torch.linalg.vector_norm(weight.grad)) == pytest.approx(bound, rel=1e-5)
+    assert abs(weight.grad[0] / weight.grad[2]) == pytest.approx(100.0)
+
+
 def norms_seen(steps: int) -> Iterator[float]:
     generator = np.random.default_rng(0)
     for step in range(steps):

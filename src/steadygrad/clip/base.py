@@ -173,7 +173,7 @@ class ScalingClipper(Clipper):
             non_finite=non_finite,
             norms=norms,
             coefficients=chosen if chosen.dim() else None,
-            _names=gradients.names,
+            _names=gradients.naming(),
         )
 
 

@@ -34,6 +34,17 @@ class Sharded(WrappingClipper):
 
     Raises:
         InputError: an option out of range; ``replicated`` with parameters that have no names, or with stages.
+
+    Example:
+        >>> import torch, torch.distributed as dist
+        >>> from steadygrad.clip import GlobalNorm
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> weight = torch.zeros(2, requires_grad=True)
+        >>> weight.grad = torch.tensor([3.0, 4.0])
+        >>> info = Sharded(GlobalNorm(1.0), dist.group.WORLD)([weight])
+        >>> round(float(info.norm_before), 4), round(float(info.norm_after), 4)
+        (5.0, 1.0)
+        >>> dist.destroy_process_group()
     """
 
     def __init__(

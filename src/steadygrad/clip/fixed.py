@@ -158,7 +158,7 @@ class Value(Clipper):
             clipped=largest > limit,
             non_finite=non_finite,
             norms=each,
-            _names=gradients.names,
+            _names=gradients.naming(),
             _plan=limit,
         )
 

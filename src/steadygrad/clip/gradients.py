@@ -5,7 +5,7 @@ Shapes legend: P = parameters that have a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -63,9 +63,14 @@ class Gradients:
 
     def names(self) -> tuple[str, ...]:
         """Names in the order of :attr:`parameters`."""
-        if self._names is None:
-            return tuple(f"parameters[{i}]" for i in self.positions)
-        return tuple(self._names[i] for i in self.positions)
+        return self.naming()()
+
+    def naming(self) -> Callable[[], tuple[str, ...]]:
+        """How to get :meth:`names` later, without keeping any tensor alive."""
+        names, positions = self._names, self.positions
+        if names is None:
+            return lambda: tuple(f"parameters[{i}]" for i in positions)
+        return lambda: tuple(names[i] for i in positions)
 
     def norms(self, p: float = 2.0) -> tuple[Tensor, Tensor | None]:
         """The p-norm of each gradient, ``[P]``, over all ranks; and whether any rank met NaN or Inf, if others are."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from steadygrad.clip.base import Clipper, at_least_zero, number, ratio
 from steadygrad.clip.gradients import Gradients, multiply
 from steadygrad.clip.info import ClipInfo
-from steadygrad.clip.norms import joint, norms, on_host, wide
+from steadygrad.clip.norms import norms, on_host, wide
 from steadygrad.clip.sharding import is_dtensor, local_part, whole_units
 from steadygrad.errors import InputError
 
@@ -24,12 +24,14 @@ SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
-class _Units:
-    """The units of one parameter: which tensor, the factor of each, ``[U]``, and this rank's norm after it, 0-dim."""
+class _Plan:
+    """What to do: which parameters, how many units each has, and of all units together, ``[sum of U]``, the factor and
+    the sum of squares after it (of this rank's part)."""
 
-    index: int
+    members: Sequence[int]
+    counts: list[int]
     factors: Tensor
-    norm_after: Tensor
+    squares_after: Tensor
 
 
 class AdaptiveUnit(Clipper):
@@ -80,7 +82,8 @@ class AdaptiveUnit(Clipper):
         each, bad = gradients.norms()
         total, non_finite = gradients.joint(each, flag=bad)
         plan = self._decided(gradients, non_finite, factor)
-        after, flag = gradients.over_ranks(_norms_after(gradients, each, plan), flag=_any_clipped(plan, non_finite))
+        local = _norms_after(gradients, each, plan)
+        after, flag = gradients.over_ranks(local, flag=(plan.factors < 1).any())
         norm_after, clipped = gradients.joint(after, flag=flag)
         clipped = clipped & ~non_finite
         norm_after = torch.where(clipped, norm_after, total)
@@ -91,28 +94,27 @@ class AdaptiveUnit(Clipper):
             clipped=clipped,
             non_finite=non_finite,
             norms=each,
-            _names=gradients.names,
+            _names=gradients.naming(),
             _plan=plan,
         )
 
-    def _decided(self, gradients: Gradients, non_finite: Tensor, factor: float) -> list[_Units]:
+    def _decided(self, gradients: Gradients, non_finite: Tensor, factor: float) -> _Plan:
         """The factors of each included parameter's units."""
-        chosen = self._included(gradients)
-        mine = [_unit_squares(gradients, i) for i in chosen]
-        plan = []
-        for i, own, whole in zip(chosen, mine, self._whole(gradients, chosen, mine), strict=True):
-            sizes, weights = whole.sqrt().unbind(1)
-            bound = self.scale * factor * weights.clamp_min(self.eps)
-            too_large = (sizes > bound) & ~non_finite.to(sizes.device)
-            factors = torch.where(too_large, bound / sizes.clamp_min(SMALLEST), 1.0)
-            plan.append(_Units(i, factors.to(torch.float32), joint(own[:, 0].sqrt() * factors)))
-        return plan
-
-    def _whole(self, gradients: Gradients, chosen: Sequence[int], mine: list[Tensor]) -> list[Tensor]:
-        if gradients.layouts is None:
-            return mine
-        layouts = [gradients.layouts[i] for i in chosen]
-        return whole_units(mine, layouts, [gradients.parameters[i].dim() > 1 for i in chosen])
+        members = self._included(gradients)
+        if not members:
+            return _Plan(members, [], non_finite.new_ones(0, dtype=torch.float32), non_finite.new_zeros(0))
+        rows = [gradients.parameters[i].dim() > 1 for i in members]
+        sizes, counts = _all_units([gradients.tensors[i] for i in members], rows, non_finite.device)
+        weights, _ = _all_units([_weights(gradients, i) for i in members], rows, non_finite.device)
+        own = sizes.square()
+        if gradients.layouts is not None:
+            squares = torch.stack([own, weights.square()], dim=1).split(counts)  # type: ignore[no-untyped-call]
+            whole = whole_units(squares, [gradients.layouts[i] for i in members], rows)
+            sizes, weights = torch.cat(whole).sqrt().unbind(1)
+        bound = self.scale * factor * weights.clamp_min(self.eps)
+        too_large = (sizes > bound) & ~non_finite
+        factors = torch.where(too_large, bound / sizes.clamp_min(SMALLEST), 1.0)
+        return _Plan(members, counts, factors.to(torch.float32), own * factors.square())
 
     def _included(self, gradients: Gradients) -> Sequence[int]:
         if not self.exclude:
@@ -128,29 +130,22 @@ class AdaptiveUnit(Clipper):
     def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
         if info.clipped.device.type == "cpu" and not on_host(info.clipped):
             return
-        plan: list[_Units] = info._plan
-        for units in plan:
-            tensor = gradients.tensors[units.index]
-            shape = [-1] + [1] * (tensor.dim() - 1) if tensor.dim() > 1 else []
-            multiply(tensor, units.factors.view(shape))
+        plan: _Plan = info._plan
+        for i, factors in zip(plan.members, torch.split(plan.factors, plan.counts), strict=True):
+            tensor = gradients.tensors[i]
+            shape = [-1] + [1] * (tensor.dim() - 1) if gradients.parameters[i].dim() > 1 else []
+            multiply(tensor, factors.view(shape))
 
 
-def _norms_after(gradients: Gradients, each: Tensor, plan: list[_Units]) -> Tensor:
+def _norms_after(gradients: Gradients, each: Tensor, plan: _Plan) -> Tensor:
     """Norms after the clip, ``[P]``, of this rank's parts; ``each`` are those before it, over all ranks."""
-    local = norms(gradients.tensors, groups=gradients.groups) if gradients.exchanges else each.clone()
-    for units in plan:
-        local[units.index] = units.norm_after
-    return local
-
-
-def _any_clipped(plan: list[_Units], non_finite: Tensor) -> Tensor:
-    smallest = [units.factors.amin().to(non_finite.device) for units in plan if len(units.factors)]
-    return (torch.stack(smallest) < 1).any() if smallest else torch.zeros_like(non_finite)
-
-
-def _unit_squares(gradients: Gradients, index: int) -> Tensor:
-    """Sums of squares of each unit's gradient and weights, ``[U, 2]``; of this rank's part."""
-    return torch.stack([unit_norms(gradients.tensors[index]), unit_norms(_weights(gradients, index))], dim=1).square()
+    local = norms(gradients.tensors, groups=gradients.groups) if gradients.exchanges else each
+    owner = torch.tensor(list(plan.members), dtype=torch.int64, device="cpu")
+    owner = owner.repeat_interleave(torch.tensor(plan.counts, dtype=torch.int64, device="cpu"))
+    owner = owner.to(each.device, non_blocking=True)
+    touched = torch.zeros_like(local).index_fill(0, owner, 1.0)
+    squares = torch.zeros_like(local).index_add(0, owner, plan.squares_after.to(local.dtype))
+    return torch.where(touched > 0, squares.sqrt(), local)
 
 
 def _weights(gradients: Gradients, index: int) -> Tensor:
@@ -164,15 +159,18 @@ def _weights(gradients: Gradients, index: int) -> Tensor:
     return torch.view_as_real(parameter) if parameter.is_complex() else parameter
 
 
-def unit_norms(tensor: Tensor) -> Tensor:
-    """Norm of each unit, ``[U]``: of each row along the first dimension, of the whole where there is only one."""
-    rows = tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(1, -1)
-    everywhere = wide(tensor.device)
-    if tensor.device.type != "cpu" or tensor.dtype == torch.float64:
-        return _row_norms(rows, everywhere)
-    found = _row_norms(rows, torch.float32)
-    overflow = not on_host(torch.isfinite(found).all())  # float32 squares overflow from 2e19 on
-    return _row_norms(rows, everywhere) if overflow else found.to(everywhere)
+def _all_units(tensors: Sequence[Tensor], rows: Sequence[bool], home: torch.device) -> tuple[Tensor, list[int]]:
+    """Norm of each unit of all tensors, ``[sum of U]`` in float64, and how many each has.
+
+    A unit is a row along the first dimension, or the whole tensor.
+    """
+    flat = [t.flatten(1) if row else t.reshape(1, -1) for t, row in zip(tensors, rows, strict=True)]
+    quick = home.type == "cpu" and all(t.dtype != torch.float64 for t in tensors)
+    found = [_row_norms(x, torch.float32 if quick else wide(x.device)) for x in flat]
+    joined = torch.cat([x.to(home) for x in found])
+    if quick and not on_host(torch.isfinite(joined).all()):  # float32 squares overflow from 2e19 on
+        joined = torch.cat([_row_norms(x, wide(home)) for x in flat])
+    return joined.to(wide(home)), [len(x) for x in found]
 
 
 def _row_norms(rows: Tensor, accumulate: torch.dtype) -> Tensor:
