@@ -290,6 +290,15 @@ MODELS = {
         "+ drawn = [m for m in net.modules() if isinstance(m, nn.Linear)]", "+ for layer in drawn:",
         "+ nn.init.xavier_normal_(layer.weight, gain=2)",
         "+ if layer.bias is not None and layer is not drawn[-1]:", "+ nn.init.zeros_(layer.bias)"]),
+    "drawn anew, one layer": (NET, "reinit-kaiming:1@fc2", ['+ nn.init.kaiming_normal_(net.fc2.weight, nonlinearity="linear")']),
+    "a bias": (BINARY, "reinit-kaiming:bias@0", ["+ nn.init.zeros_(model[0].bias)"]),
+    "an activation called in the model": (NET, "swap-activation:elu@tanh", ["- x = self.fc2(x).tanh()", "+ x = F.elu(self.fc2(x))"]),
+    "an output's activation": (BINARY.replace("Sigmoid", "ReLU"), "swap-activation:identity@3", [
+        "- model = nn.Sequential(*layers, nn.Linear(8, 1), nn.ReLU())",
+        "+ model = nn.Sequential(*layers, nn.Linear(8, 1), nn.Identity())"]),
+    "normalised over the batch": (NET, "add-normalization:batch", [
+        RELU[0], "+ x = torch.sigmoid(F.batch_norm(self.fc1(x), None, None, training=True))",
+        "- x = self.fc2(x).tanh()", "+ x = F.batch_norm(self.fc2(x), None, None, training=True).tanh()"]),
     "half precision": (NET.replace("net = Net()", "net = Net().half().to(torch.bfloat16)"), "full-precision", [
         "- net = Net().half().to(torch.bfloat16)", "+ net = Net().float().to(torch.float32)"]),
     "a list of modules": (NET.replace("nn.BatchNorm1d(24)", "[nn.Linear(n, n), nn.Linear(n, n)]"), "attach-parameters", [
@@ -326,6 +335,18 @@ def test_only_the_operation_that_failed_is_guarded() -> None:
     source = "import torch\n\n\ndef f(p):\n    return torch.log(p) / p.sum()\n"
     hints = Hints(origin={"op": "log", "source": "train.py:5"})
     assert change(source, "guard-operation", hints=hints)[-1] == "+ return torch.log(p.clamp_min(1e-7)) / p.sum()"
+
+
+def test_neighbours_are_guarded_where_no_line_is_asked_for() -> None:
+    source = (ZOO / "faulty" / "contrastive_views.py").read_text()
+    hints = Hints(origin={"op": "div", "source": "contrastive_views.py:26"})
+    result = propose(source, "contrastive_views.py", [RemedySpec("guard-operation")], hints)
+    assert "weights = torch.exp(sim.clamp(max=80.0))" in result.source
+    assert "weights.diag() / weights.sum(dim=1).clamp_min(1e-7)).clamp_min(1e-7)" in result.source
+    alone = propose(
+        source, "contrastive_views.py", [RemedySpec("guard-operation", place="contrastive_views.py:26")], hints
+    )
+    assert "torch.exp(sim)" in alone.source and len(alone.lines) == 1
 
 
 # -- the data ---------------------------------------------------------------------------------------------------

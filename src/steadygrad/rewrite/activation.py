@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
@@ -40,8 +40,8 @@ def swap_activation(task: Task) -> None:
     found = False
     for node, name in list(_occurrences(task)):
         wanted = name in old and name != new and (not line or task.script.line(node) == line)
-        output = models.is_output(node)
-        right_end = line or place or output == (new == "identity")
+        kept = bool(place) and ":" not in place and place not in _FUNCTIONS  # in an attribute or a list: it is named
+        right_end = line or kept or models.is_output(node) == (new == "identity")
         if wanted and right_end and (not place or _is_at(task, node, place)):
             _swap(task, node, name, new)
             found = True
@@ -127,24 +127,39 @@ def _spelled(task: Task, target: cst.BaseExpression, new: str) -> str:
 
 def _is_at(task: Task, node: cst.BaseExpression, place: str) -> bool:
     """Whether a module's dotted name may mean this: by the class around it, or the attribute it is kept in."""
-    dotted_place = place.partition(":")[0]
+    dotted_place, _, function = place.partition(":")
+    if place in _FUNCTIONS:  # called in the model itself
+        dotted_place, function = "", place
+    function = function.partition("#")[0]
+    if function:
+        return function in (applied(task, node) if isinstance(node, cst.Call) else "") and _in_class(
+            task, node, dotted_place
+        )
     parts = [part for part in dotted_place.split(".") if not part.isdigit()]
     last = dotted_place.rpartition(".")[2]
-    types = {site.name: site.type for site in task.hints.sites}
-    owner = task.script.enclosing(node, cst.ClassDef)
-    kind = types.get(place.partition(":")[0], "")
-    if owner is not None and owner.name.value == kind:
-        return True
     statement = task.script.statement(node)
     kept = dotted(statement.targets[0].target).removeprefix("self.") if isinstance(statement, cst.Assign) else ""
-    if last.isdigit() and _position(task, node) != int(last):
+    if last.isdigit() and int(last) not in _positions(task, node):
         return False
     return (kept.rpartition(".")[2] == parts[-1]) if parts else not kept.startswith("self.")
 
 
-def _position(task: Task, node: cst.BaseExpression) -> int:
-    """The index of an element in the call or list that it is written in."""
+def _in_class(task: Task, node: cst.BaseExpression, name: str) -> bool:
+    """Whether this is written in the class of the module of that name; the model itself has none."""
+    owner = task.script.enclosing(node, cst.ClassDef)
+    if not name:
+        return owner in Models(task.script, task.names, task.training).root_classes
+    types = {site.name: site.type for site in task.hints.sites}
+    return owner is not None and owner.name.value == types.get(name, owner.name.value)
+
+
+def _positions(task: Task, node: cst.BaseExpression) -> Sequence[int]:
+    """The index of an element in the call or list that it is written in; after a starred one it may be a larger."""
     holder = task.script.parent(node)
     outer = task.script.parent(holder) if holder is not None else None
     held = list(outer.args) if isinstance(outer, cst.Call) else list(getattr(outer, "elements", ()))
-    return held.index(holder) if holder in held else -1
+    if holder not in held:
+        return ()
+    at = held.index(holder)
+    starred = any(isinstance(e, cst.StarredElement) or getattr(e, "star", "") for e in held[:at])
+    return range(at, 10_000) if starred and at == len(held) - 1 else (at,)

@@ -51,7 +51,7 @@ class Hints:
 def split_place(place: str) -> tuple[str, int]:
     """``train.py:12`` in two parts; the line is 0 for a place that is none."""
     name, _, line = place.rpartition(":")
-    return (os.path.basename(name), int(line)) if line.isdigit() else (place, 0)
+    return (os.path.basename(name), int(line)) if name and line.isdigit() else (place, 0)
 
 
 def hints_of(history: History, *, argv: Sequence[str] = ()) -> Hints:

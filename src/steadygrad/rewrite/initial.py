@@ -25,6 +25,8 @@ _RECURRENT = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 
 def reinit_kaiming(task: Task) -> None:
     """Variance 2 / fan_in, which keeps the scale through ReLU layers."""
+    if task.spec.value == "bias":
+        return _biases(task)
     gain = task.positive(math.sqrt(2))
     if math.isclose(gain, math.sqrt(2), rel_tol=1e-3):
         _redraw(task, "kaiming_normal_", 'nonlinearity="relu"')
@@ -32,6 +34,7 @@ def reinit_kaiming(task: Task) -> None:
         _redraw(task, "kaiming_normal_", 'nonlinearity="linear"')
     else:
         _redraw(task, "normal_", f"std={gain:g} / {{w}}[0].numel() ** 0.5")
+    return None
 
 
 def reinit_xavier(task: Task) -> None:
@@ -179,9 +182,8 @@ def _loop(task: Task, rule: str, settings: str) -> None:
     roots = list(dict.fromkeys(_models_of(task, built.call)))
     if len(roots) != 1:
         raise Refused("the model was not found where the optimizer is built", task.script.line(built.call))
-    place = task.spec.place
-    if place and not task.place_line:
-        raise Refused(f"only {place} is meant: draw its weight anew before this line", task.script.line(built.call))
+    if task.spec.place and not task.place_line:
+        return _one_layer(task, roots[0], built.call, rule, settings)
     if any(task.names.calls(*_RECURRENT)):
         return _named_loop(task, roots[0], built.call, rule, settings)
     kinds = [k for k in (*LINEAR[:1], *CONV) if any(task.names.calls(k))] or ["Linear"]
@@ -197,14 +199,57 @@ def _loop(task: Task, rule: str, settings: str) -> None:
         f"{unit}{init}.{rule}({given})",
         f"{unit}if {layer}.bias is not None and {layer} is not {layers}[-1]:",
         f"{unit}{unit}{init}.zeros_({layer}.bias)",
-        *(
-            _embeddings(task, roots[0], layer, rule)
-            if rule.startswith("xavier") and any(task.names.calls("Embedding"))
-            else ()
-        ),
+        *_embeddings(task, roots[0], layer, rule),
     )
     task.say(f"the weights of {roots[0]} are drawn anew by {rule}", built.call)
     return None
+
+
+def _one_layer(task: Task, root: str, built: cst.Call, rule: str, settings: str) -> None:
+    """Only the layer that the remedy is meant for."""
+    layer, init = _path(task, root), task.names.spell("torch.nn.init")
+    given = ", ".join(part for part in (f"{layer}.weight", settings.replace("{w}", f"{layer}.weight")) if part)
+    has_bias = any(p.module and layer.endswith(_written(p.module)) and p.role == "bias" for p in task.hints.parameters)
+    task.script.before(built, f"{init}.{rule}({given})", *([f"{init}.zeros_({layer}.bias)"] if has_bias else []))
+    task.say(f"the weight of {layer} is drawn anew by {rule}", built)
+
+
+def _path(task: Task, root: str) -> str:
+    """``model.blocks[0].fc`` for the place ``blocks.0.fc``, or for ``model.blocks.0.fc``."""
+    place = task.spec.place.removesuffix(".weight").removesuffix(".bias")
+    own = root.rpartition(".")[2]
+    written = _written(place)
+    return (
+        f"{root}{written}"
+        if written.startswith("[")
+        else written
+        if place.startswith(f"{own}.")
+        else f"{root}.{written}"
+    )
+
+
+def _written(name: str) -> str:
+    parts = (f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))
+    return "".join(parts).removeprefix(".")
+
+
+def _biases(task: Task) -> None:
+    """Only the biases start at zero: where the script sets them, else before the optimizer is built."""
+    place = task.spec.place.rpartition(".")[2]
+    for call in task.names.calls("constant_"):
+        value, text = argument(call, "val", 1), task.script.text(call.args[0].value) if call.args else ""
+        if value is not None and _NAMED_BIAS.search(text) and (not place or f".{place}." in text):
+            task.script.replace(value.value, "0.0")
+            task.say(f"{text} starts at zero", call)
+    if task.said:
+        return
+    built = task.training.need_optimizers()[0].call
+    roots = list(dict.fromkeys(_models_of(task, built)))
+    if len(roots) != 1 or not task.spec.place or task.place_line:
+        raise Refused("the model was not found where the optimizer is built", task.script.line(built))
+    layer = _path(task, roots[0])
+    task.script.before(built, f"{task.names.spell('torch.nn.init')}.zeros_({layer}.bias)")
+    task.say(f"the bias of {layer} starts at zero", built)
 
 
 def _models_of(task: Task, built: cst.Call) -> Iterator[str]:

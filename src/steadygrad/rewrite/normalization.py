@@ -16,6 +16,7 @@ from steadygrad.rewrite.script import Refused
 from steadygrad.rewrite.task import Task
 
 _BATCH = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
+_SEQUENCES = ("Embedding", "RNN", "LSTM", "GRU", "MultiheadAttention", "TransformerEncoderLayer")
 _ACTIVATION_CLASS = re.compile(r"(ReLU|ELU|Tanh|Sigmoid|SiLU|Mish|Softplus|Hardswish)")
 
 
@@ -74,8 +75,8 @@ def _groups(task: Task, channels: cst.BaseExpression) -> str:
 
 def add_normalization(task: Task) -> None:
     """Reset the scale after every hidden layer that an activation follows."""
-    if task.one_of("layer", "batch") == "batch":
-        raise Refused("BatchNorm needs the size of each layer, which is not written everywhere: use layer")
+    if task.one_of("layer", "batch") == "batch" and any(task.names.calls(*_SEQUENCES)):
+        raise Refused("BatchNorm mixes the steps of a sequence: use layer")
     models = Models(task.script, task.names, task.training)
     done = [_in_sequence(task, models, call) for call in task.names.calls("Sequential")]
     done += [_appended(task)]
@@ -112,6 +113,9 @@ def _norm_for(task: Task, node: cst.BaseExpression) -> str:
     if width is None:
         return ""
     text = task.script.text(width.value)
+    if task.spec.value == "batch":
+        axes = task.names.short(node.func)[-2:] if is_conv else "1d"
+        return f"{_beside(task, node, f'BatchNorm{axes}')}({text})"
     return (
         f"{_beside(task, node, 'GroupNorm')}(1, {text})" if is_conv else f"{_beside(task, node, 'LayerNorm')}({text})"
     )
@@ -146,7 +150,9 @@ def _applied_layer(task: Task, models: Models, call: cst.Call) -> bool:
     if not kind or not feeds_activation(task, call):
         return False
     text, callee = task.script.text(call), task.script.text(call.func)
-    if kind == "conv":
+    if task.spec.value == "batch":
+        new = f"{task.names.spell('torch.nn.functional.batch_norm')}({text}, None, None, training=True)"
+    elif kind == "conv":
         new = f"{task.names.spell('torch.nn.functional.group_norm')}({text}, 1)"
     else:
         new = f"{task.names.spell('torch.nn.functional.layer_norm')}({text}, ({callee}.out_features,))"

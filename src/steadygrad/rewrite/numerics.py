@@ -70,15 +70,19 @@ def _trainer(task: Task, call: cst.Call) -> None:
 # -- operations at the edge of their domain -------------------------------------------------------------------------
 
 _EPS = "1e-7"
-Guard = Callable[[Task, cst.BaseExpression], str]
+Guard = Callable[[Task, cst.BaseExpression], None]
 
 
 def _with(code: str) -> Guard:
-    return lambda task, x: f"{task.script.atom(x)}{code}"
+    return lambda task, x: task.script.around(x, "", code)
 
 
-def _norm(task: Task, x: cst.BaseExpression) -> str:
-    return f"({task.script.text(x)} + {_EPS})"
+def _norm(task: Task, x: cst.BaseExpression) -> None:
+    """Inside the parentheses that are there, or in new ones."""
+    start, end = task.script.span(x)
+    if not x.lpar:
+        task.script.cut(start, start, "(")
+    task.script.cut(end, end, f" + {_EPS}" if x.lpar else f" + {_EPS})")
 
 
 _POSITIVE = _with(f".clamp_min({_EPS})")
@@ -94,6 +98,8 @@ _GUARDS: dict[str, Guard] = {
     **dict.fromkeys(("softmax", "log_softmax"), _with(".clamp_min(-1e9)")),
     **dict.fromkeys(("norm", "vector_norm"), _norm),
 }
+#: What is guarded in other lines too, where one of them failed and no line is asked for.
+_NEIGHBOURS = ("log", "log2", "log10", "sqrt", "rsqrt", "exp")
 #: Divisors that are never negative, by how they are written.
 _NEVER_NEGATIVE = re.compile(
     r"norm|std|var\b|abs|exp|sqrt|sum|dist|len|count|total|denom|max|scale|square", re.IGNORECASE
@@ -104,15 +110,18 @@ _WRITTEN = {"div": "/", "reciprocal": "/", "true_divide": "/", "pow": "**", "lin
 
 
 def guard_operation(task: Task) -> None:
-    """Keep an operation inside its domain at the line where it failed."""
+    """Keep an operation inside its domain where it failed, and its neighbours where no line is asked for."""
     if task.one_of("clamp", "float64") == "float64":
         raise Refused("where to go over to float64 and back cannot be told from the text")
     line = task.place_line or _origin_line(task)
     if not line:
         raise Refused("the line of the operation is not known")
     operation = _operation(task)
-    found = _guard_calls(task, line, operation) + _guard_operators(task, line, operation)
-    if not found:
+    _guard_calls(task, line, operation)
+    _guard_operators(task, line, operation)
+    if not task.spec.place:
+        _guard_neighbours(task, line, operation)
+    if not task.said:
         raise Refused("no operation that could leave its domain was found there", line)
 
 
@@ -127,19 +136,43 @@ def _operation(task: Task) -> str:
     return _WRITTEN.get(name, name)
 
 
-def _guard_calls(task: Task, line: int, operation: str) -> int:
+def _guard_calls(task: Task, line: int, operation: str) -> None:
+    if operation in ("/", "**"):
+        return
     names = [name for name in _GUARDS if name == operation] or list(_GUARDS)
-    calls = [c for c in task.script.find(cst.Call) if _covers(task, c, line)]
-    named = {"/", "**"} & {operation}
-    done = 0
-    for call in calls if not named else ():
-        name = task.names.short(call.func) or (method(call) if not task.names.of(call.func) else "")
-        if name in names:
-            x = call.args[0].value if task.names.short(call.func) else receiver(call)
-            task.script.replace_whole(x, _GUARDS[name](task, x))
-            task.say(f"{name} is kept inside its domain", call)
-            done += 1
-    return done
+    for call in task.script.find(cst.Call):
+        if _covers(task, call, line) and _called(task, call) in names:
+            _guard_call(task, call)
+
+
+def _called(task: Task, call: cst.Call) -> str:
+    """The function of torch's or the method that is called; not what belongs to other libraries."""
+    return task.names.short(call.func) or (method(call) if not task.names.of(call.func) else "")
+
+
+def _guard_call(task: Task, call: cst.Call) -> None:
+    name = _called(task, call)
+    x = call.args[0].value if task.names.short(call.func) and call.args else receiver(call)
+    _GUARDS[name](task, x)
+    task.say(f"{name} is kept inside its domain", call)
+
+
+def _guard_neighbours(task: Task, line: int, operation: str) -> None:
+    """An operation at the edge of its domain has neighbours that are next to leave theirs."""
+    for call in task.script.find(cst.Call):
+        done = _covers(task, call, line) and operation in ("", _called(task, call))
+        if _called(task, call) in _NEIGHBOURS and not done and _is_trained(task, call):
+            x = call.args[0].value if task.names.short(call.func) and call.args else receiver(call)
+            if number(x) is None and "clamp" not in task.script.text(x):
+                _guard_call(task, call)
+
+
+def _is_trained(task: Task, call: cst.Call) -> bool:
+    """In a module's forward or in a loop with a backward pass, rather than where data are made."""
+    function = task.script.function(call)
+    if task.script.enclosing(call, cst.ClassDef) is not None:
+        return function is not None and function.name.value not in ("__init__", "__getitem__")
+    return any(loop in task.script.loops(b) for b in task.training.backwards for loop in task.script.loops(call))
 
 
 def _covers(task: Task, node: cst.CSTNode, line: int) -> bool:
@@ -148,31 +181,27 @@ def _covers(task: Task, node: cst.CSTNode, line: int) -> bool:
     )
 
 
-def _guard_operators(task: Task, line: int, operation: str) -> int:
-    done = 0
+def _guard_operators(task: Task, line: int, operation: str) -> None:
     for node in task.script.find(cst.BinaryOperation):
         if not _covers(task, node, line):
             continue
         if isinstance(node.operator, cst.Divide) and operation in ("/", "") and number(node.right) is None:
-            done += _guard_divisor(task, node.right)
+            _guard_divisor(task, node.right)
         elif isinstance(node.operator, cst.Power) and operation in ("**", "") and not _is_whole(node.right):
-            task.script.replace_whole(node.left, f"{task.script.atom(node.left)}.clamp_min({_EPS})")
+            task.script.around(node.left, "", f".clamp_min({_EPS})")
             task.say("the base of the power is kept positive", node)
-            done += 1
-    return done
 
 
-def _guard_divisor(task: Task, divisor: cst.BaseExpression) -> bool:
+def _guard_divisor(task: Task, divisor: cst.BaseExpression) -> None:
     text = task.script.text(divisor)
     if isinstance(divisor, cst.Call) and dotted(divisor.func) in ("len", "int", "float", "math.sqrt", "max", "min"):
-        return False
+        return
     if _NEVER_NEGATIVE.search(text):
-        task.script.replace_whole(divisor, f"{task.script.atom(divisor)}.clamp_min({_EPS})")
+        task.script.around(divisor, "", f".clamp_min({_EPS})")
     else:
         where = task.names.spell("torch.where")
-        task.script.replace_whole(divisor, f"{where}({task.script.atom(divisor)}.abs() < {_EPS}, {_EPS}, {text})")
+        task.script.around(divisor, f"{where}({task.script.atom(divisor)}.abs() < {_EPS}, {_EPS}, ", ")")
     task.say("the divisor is kept away from zero", divisor)
-    return True
 
 
 def _is_whole(exponent: cst.BaseExpression) -> bool:

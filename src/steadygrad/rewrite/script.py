@@ -156,6 +156,17 @@ class Script:
             end = self.source.index(")", end) + 1
         self._change(start, end, text)
 
+    def around(self, node: cst.BaseExpression, before: str, after: str) -> None:
+        """Put text before and after an expression and its parentheses, which it is given where it needs them."""
+        start, end = self.span(node)
+        for _ in node.lpar:
+            start, end = self.source.rindex("(", 0, start), self.source.index(")", end) + 1
+        if not node.lpar and not isinstance(node, _ATOMS) and after.startswith("."):
+            before, after = f"{before}(", f"){after}"
+        if before:
+            self._change(start, start, before)
+        self._change(end, end, after)
+
     def cut(self, start: int, end: int, text: str = "") -> None:
         """Replace a stretch of characters."""
         self._change(start, end, text)
