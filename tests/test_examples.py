@@ -22,6 +22,11 @@ REDUCED = {
     "lbfgs_regression.py": (["--steps", "3"], "test R2"),
     "lstm_language_model.py": (["--steps", "6"], "val ppl"),
     "residual_mlp_accumulation.py": (["--steps", "5"], "accuracy"),
+    "stepper_accumulation.py": (["--epochs", "1"], "accuracy"),
+    "stepper_amp.py": (["--steps", "30"], "accuracy"),
+    "stepper_ddp.py": (["--steps", "10"], "accuracy"),
+    "stepper_fsdp2.py": (["--steps", "10"], "accuracy"),
+    "stepper_plain.py": (["--steps", "30"], "accuracy"),
     "vae_digits.py": (["--steps", "20"], "elbo"),
 }
 

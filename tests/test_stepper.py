@@ -18,8 +18,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from training import ALL, FUSED, batches, distance, mse, network, same, state_of
 
-from steadygrad import InputError, NonFiniteError, Stepper
-from steadygrad.clip import GlobalNorm
+from steadygrad import Guard, InputError, NonFiniteError, Stepper
+from steadygrad.clip import AdaGC, GlobalNorm, Quantile, Scheduled, ZScore
 
 every_optimizer = pytest.mark.parametrize("name", ALL)
 
@@ -275,6 +275,35 @@ def test_bad_batches_are_as_if_they_had_never_come(bad: set[int], accumulate: in
     assert stepper.skipped == len(bad)
 
 
+STATEFUL = {
+    "quantile": lambda: Quantile(0.9),
+    "zscore": lambda: ZScore(warmup=2),
+    "adagc": lambda: AdaGC(warmup=2),
+    "scheduled": lambda: Scheduled(ZScore(warmup=2), lambda t: 1.0),
+}
+
+
+@pytest.mark.parametrize("clipper", STATEFUL)
+@pytest.mark.parametrize("bad", [*BAD, "spike"])
+@pytest.mark.parametrize("defer", [False, True])
+def test_a_skipped_step_teaches_the_clipper_nothing(clipper: str, bad: str, defer: bool) -> None:
+    """One NaN makes the statistics of ZClip and AutoClip NaN for ever. A skipped spike must not count either."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01, fused=True)
+    clip = STATEFUL[clipper]()
+    stepper = Stepper(optimizer, clip=clip, guard=Guard(warmup=5), model=model, defer=defer)
+    for batch in batches(8):
+        stepper.step(mse(model, batch))
+    stepper.settle()
+    before = state_of(clip, model, optimizer)
+    loss = mse(model, next(batches(1)))
+    result = stepper.step(loss * 1e5 if bad == "spike" else BAD[bad](model, loss))
+    assert result.skipped
+    assert same(state_of(clip, model, optimizer), before)
+    assert stepper.step(mse(model, next(batches(1)))).stepped
+    assert not same(state_of(clip), before[:1])
+
+
 # -- mixed precision ----------------------------------------------------------------------------------------------
 
 
@@ -302,13 +331,15 @@ def test_a_scaler_is_used_in_torchs_order_and_ends_the_same(name: str, defer: bo
     model = network()
     optimizer = ALL[name](list(model.parameters()))
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
-    stepper = Stepper(optimizer, scaler=scaler, clip=GlobalNorm(0.3), defer=defer)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    stepper = Stepper(optimizer, scaler=scaler, clip=GlobalNorm(0.3), scheduler=scheduler, defer=defer)
     for i, batch in enumerate(batches(12)):
         loss = mse(model, batch)
         result = stepper.step(BAD["inf gradient"](model, loss) if i in overflow else loss)
         assert result.skipped == (i in overflow)
     assert distance(model, expected) < 1e-6
     assert scaler.state_dict() == expected_scaler.state_dict()
+    assert (stepper.skipped, scheduler.last_epoch) == (3, 9), "Accelerate moves the rate here when the kernel skipped"
 
 
 @pytest.mark.parametrize("defer", [False, True])
@@ -353,6 +384,16 @@ def test_float16_on_the_cpu_trains() -> None:
     assert 0 < stepper.skipped < 20
     assert scaler.get_scale() < 2.0**24
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_sharded_scaler_is_refused() -> None:
+    """Without a reduction of its flag one rank skips and the other steps; after ``unscale_`` it crashes."""
+
+    class ShardedGradScaler(torch.amp.GradScaler):
+        pass
+
+    with pytest.raises(InputError, match="fully_shard"):
+        Stepper(torch.optim.SGD(network().parameters(), 0.1), scaler=ShardedGradScaler("cpu"))
 
 
 def test_a_switched_off_scaler_is_none() -> None:
