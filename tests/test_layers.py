@@ -68,7 +68,9 @@ TABLE = {
     "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
     "rewrite": Row(f"{BASE} history", "libcst"),
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
-    "trials": Row(f"{BASE} store history view diagnosis remedies replay rewrite", "ray", lazily="runner interventions cli"),
+    "trials": Row(
+        f"{BASE} store history view diagnosis remedies replay rewrite", "ray", lazily="runner interventions cli"
+    ),
     # 7: showing
     "jsonfile": Row(BASE),
     "figures": Row(f"{VIEWS} schedules", "numpy plotly"),
