@@ -147,6 +147,12 @@ def test_rates(name: str) -> None:
     assert sorted(change(source, spec)) == sorted(expected)
 
 
+def test_a_rate_that_was_warming_up_when_first_seen_is_not_the_base() -> None:
+    source = "import torch\noptimizer = torch.optim.SGD(model.parameters(), lr=2.5)\n"
+    hints = Hints(optimizers=(OptimizerInfo(0, "SGD", {"lr": 0.025, "initial_lr": 2.5}),))
+    assert change(source, "lower-lr:0.4", hints=hints)[-1].endswith("lr=0.4)")
+
+
 def test_a_rate_that_was_given_on_the_command_line_is_not_the_default() -> None:
     assert "pass another --lr" in refusal(ARGS, "lower-lr", hints=Hints(argv=("--lr=0.5",)))
 

@@ -42,8 +42,9 @@ def _other_rate(task: Task, amount: Amount) -> None:
 
 
 def _base(task: Task, built: Built, index: int) -> float | None:
-    """The rate of an optimizer's first group, as the run saw it or as it is written."""
-    known = task.hints.optimizers[index].hyper.get("lr") if index < len(task.hints.optimizers) else None
+    """The rate of an optimizer's first group, as the run saw it or as it is written; not that of a warm-up's start."""
+    hyper = task.hints.optimizers[index].hyper if index < len(task.hints.optimizers) else {}
+    known = hyper.get("initial_lr", hyper.get("lr"))
     if isinstance(known, int | float) and task.hints.optimizers[index].type == built.type:
         return float(known)
     given = next((arg.value for arg in [*group_settings(built, "lr"), argument(built.call, "lr", _LR)] if arg), None)
