@@ -135,7 +135,9 @@ def _parts(result: FixResult, report: Path | None) -> Iterator[RenderableType]:
 def _headline(result: FixResult) -> Text:
     style = "bold green" if result.verdict in ("fixed", "nothing-to-fix") else "bold yellow"
     name = result.verdict.replace("-", " ").upper()
-    return Text.assemble((name, style), f"  {result.script}, {result.steps} steps: {one_line(headline(result))}")
+    return Text.assemble(
+        (name, style), f"  {one_line(result.script)}, {result.steps} steps: {one_line(headline(result))}"
+    )
 
 
 def _answer(result: FixResult, best: Standing) -> Iterator[Text]:

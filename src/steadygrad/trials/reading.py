@@ -30,8 +30,8 @@ def read_fix(folder: Path) -> FixResult | None:
         return None
     try:
         data = json.loads(path.read_text())
-        if data.get("schema") != FIX_SCHEMA:
-            raise ValueError(f"its schema is {data.get('schema')!r}, not {FIX_SCHEMA!r}")
+        if data["schema"] != FIX_SCHEMA:
+            raise ValueError(f"its schema is {data['schema']!r}, not {FIX_SCHEMA!r}")
         return _result(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(

@@ -1,0 +1,434 @@
+"""``steadygrad fix``: the search, the command, what it prints and stores."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steadygrad.commands.fixing import seconds_of
+from steadygrad.errors import InputError, StoreError
+from steadygrad.history import History
+from steadygrad.records import Candidate, Cause, Diagnosis, RemedySpec, StepRecord, TrialResult
+from steadygrad.report import write_report
+from steadygrad.store import Recorder, Run
+from steadygrad.terminal.fixing import FixDisplay, Silence, print_fix
+from steadygrad.trials.attempt import Watcher
+from steadygrad.trials.job import Attempt, Job, Script, title
+from steadygrad.trials.local import Done
+from steadygrad.trials.patching import source_of, write_patch
+from steadygrad.trials.reading import FIX_FILE, read_fix
+from steadygrad.trials.result import FixResult, Patch, to_fix_json
+from steadygrad.trials.search import CONTROL, LEADERS, Search, Settings
+from steadygrad.trials.words import gain, headline
+
+NO_OP = Candidate((RemedySpec("no-op"),), "", "the script as it is", "no-op")
+RANDOM = Candidate((RemedySpec("raise-lr", "9"),), "", "drawn at random", "random")
+LOWER = [
+    Candidate((RemedySpec("lower-lr", str(10.0**-i)),), "learning-rate-too-high", "Smaller steps.") for i in range(8)
+]
+SICK = Diagnosis("unhealthy", (), (Cause("learning-rate-too-high", 0.8, "train.py:9", ("the loss alternates",)),))
+
+
+class Bench:
+    """A backend that trains nothing: the loss of each candidate is given, with a little noise by seed."""
+
+    def __init__(self, ends: Callable[[Candidate], float | None]) -> None:
+        self.ends, self.jobs, self.rounds = ends, list[Job](), 0
+
+    def run(self, jobs: Sequence[Job], *, watcher: Watcher, done: Done, deadline: float = math.inf) -> list[Attempt]:
+        self.rounds += 1
+        found = []
+        for job in jobs:
+            self.jobs.append(job)
+            watcher(job, job.rule.steps, 1.0)
+            found.append(self._attempt(job))
+            done(job, found[-1])
+        return found
+
+    def _attempt(self, job: Job) -> Attempt:
+        end = self.ends(job.candidate)
+        end = end if end is None else end * (1 + 0.01 * job.seed)
+        curve = ((1, 2.0), (job.rule.steps, math.nan if end is None else end))
+        status = "finished" if end is not None else "non-finite"
+        result = TrialResult(job.candidate, job.seed, status, job.rule.steps, end, curve, (), "healthy", 1.0)
+        return Attempt(result, limited=True, overhead=0.1)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Observed(Search):
+    """A search whose control has been diagnosed already."""
+
+    def _observe(self) -> History:
+        attempt = self._run([self._job(CONTROL, 0, self._rule())], math.inf)[0]
+        self.control, self.diagnosis, self.plain_seconds = [attempt.result], SICK, 100.0
+        history = History()
+        history.add(StepRecord(1, loss=1.0))
+        return history
+
+    def _rule(self) -> Any:
+        from steadygrad.trials.stopping import Rule
+
+        return Rule(self.settings.steps)
+
+
+def search(
+    ends: Callable[[Candidate], float | None], candidates: Sequence[Candidate], **options: Any
+) -> tuple[FixResult, Bench]:
+    bench = Bench(ends)
+
+    def propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:
+        return [*candidates[: limit - 2], NO_OP, RANDOM]
+
+    found = Observed(
+        Script(("train.py",), "."),
+        Settings(**options),
+        folder=Path("none"),
+        backend=bench,
+        propose=propose,
+        display=Silence(),
+    )
+    return found.run(), bench
+
+
+def better(candidate: Candidate) -> float:
+    """The third rate is best."""
+    return 0.2 if candidate == LOWER[3] else 0.5 if candidate == LOWER[4] else 2.0
+
+
+# -- the search ---------------------------------------------------------------------------------------------------
+
+
+def test_the_best_is_found_and_repeated_beside_the_control() -> None:
+    result, bench = search(better, LOWER)
+    assert result.verdict == "fixed"
+    assert result.recommended is not None
+    assert result.recommended.candidate == LOWER[3]
+    assert [r.seed for r in result.recommended.results] == [r.seed for r in result.control] == [0, 1, 2]
+    repeated = {job.candidate for job in bench.jobs if job.seed > 0}
+    assert repeated == {CONTROL, LOWER[3], LOWER[4]}
+    assert result.diagnosis.causes[0].confidence == pytest.approx(0.94)
+    assert result.trials == len(bench.jobs)
+
+
+def test_later_candidates_are_held_against_the_best_of_the_first() -> None:
+    _, bench = search(better, LOWER)
+    bars = [job.rule.best for job in bench.jobs if job.seed == 0]
+    assert bars[:7] == [None] * 7  # control, no-op and the first five
+    assert set(bars[7:]) == {0.2}
+
+
+def test_nothing_helps() -> None:
+    result, bench = search(lambda _: 2.0, LOWER)
+    assert result.verdict == "no-fix-found"
+    assert result.recommended is None
+    assert not [job for job in bench.jobs if job.seed > 0]  # there is no leader to repeat
+    assert "nothing that was tried" in headline(result)
+
+
+def test_where_nothing_helps_more_is_tried() -> None:
+    many = [Candidate((RemedySpec("clip-norm", str(i)),), "learning-rate-too-high", "") for i in range(1, 25)]
+    result, _ = search(lambda c: 0.1 if c == many[20] else 2.0, many)
+    assert result.recommended is not None
+    assert result.recommended.candidate == many[20]
+
+
+def test_a_random_remedy_that_works_is_shown_but_not_recommended() -> None:
+    result, _ = search(lambda c: 0.01 if c == RANDOM else 2.0, LOWER)
+    assert result.recommended is None
+    assert next(s for s in result.standings if s.candidate == RANDOM).works
+
+
+def test_no_more_than_the_leaders_are_repeated() -> None:
+    _, bench = search(lambda c: 2.0 if c in (CONTROL, NO_OP) else 0.1, LOWER)
+    assert len({job.candidate for job in bench.jobs if job.seed == 1}) == LEADERS + 1
+
+
+def test_one_seed_needs_no_repetition() -> None:
+    result, bench = search(better, LOWER, seeds=1)
+    assert result.verdict == "fixed"
+    assert {job.seed for job in bench.jobs} == {0}
+    assert result.recommended is not None
+    assert result.recommended.interval is None
+
+
+def test_without_time_only_the_first_candidates_are_tried() -> None:
+    _, bench = search(better, LOWER, budget=1e-9)
+    tried = [job.candidate for job in bench.jobs if job.seed == 0 and job.candidate.kind == "remedy"]
+    assert tried == LOWER[:5]
+
+
+def test_a_control_that_ends_in_nan_is_beaten() -> None:
+    result, _ = search(lambda c: 0.2 if c == LOWER[2] else None, LOWER)
+    assert result.recommended is not None
+    assert "NaN" in gain(result, result.recommended)
+
+
+# -- what is stored and shown -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fixed() -> FixResult:
+    result, _ = search(better, LOWER)
+    patch = Patch("new", "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-lr=1\n+lr=0.1\n", (), True, 0.2)
+    return replace(result, patch=patch, remarks=("the script writes 1 file",))
+
+
+def test_json_is_plain_and_reads_back(fixed: FixResult, tmp_path: Path) -> None:
+    broken = replace(fixed, control=(replace(fixed.control[0], loss=None, curve=((1, 2.0), (2, math.nan))),))
+    for result in (fixed, replace(fixed, recommended=None, verdict="no-fix-found", patch=Patch()), broken):
+        text = json.dumps(to_fix_json(result), allow_nan=False)
+        (tmp_path / FIX_FILE).write_text(text)
+        again = read_fix(tmp_path)
+        assert again is not None
+        assert json.dumps(to_fix_json(again), allow_nan=False) == text
+    answer = to_fix_json(fixed)
+    assert answer["schema"] == "steadygrad.fix/1"
+    assert answer["recommended"]["remedies"] == [title(LOWER[3])]
+    assert answer["recommended"]["patch_verified"] is True
+    assert answer["diagnosis"]["schema"] == "steadygrad.run/1"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "steadygrad.fix/9"}', '{"schema": "steadygrad.fix/1"}'])
+def test_a_damaged_result_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / FIX_FILE).write_text(text)
+    with pytest.raises(StoreError, match=r"fix\.json"):
+        read_fix(tmp_path)
+
+
+def printed(result: FixResult, width: int = 100) -> str:
+    console = Console(file=StringIO(), width=width)
+    print_fix(result, Path("runs/report.html"), console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_answer_says_what_a_person_needs(fixed: FixResult) -> None:
+    text = printed(fixed)
+    for part in ("FIXED", "learning-rate-too-high", "train.py:9", "lower-lr:0.001", "0.1×", "★", "+lr=0.1", "verified"):
+        assert part in text
+    assert "report: runs/report.html" in text
+    assert "the script writes 1 file" in text
+    assert "at random" in text
+
+
+def test_names_from_the_script_cannot_format_the_terminal(fixed: FixResult) -> None:
+    nasty = replace(fixed, script="[red]\x1b[31mtrain.py", remarks=("[bold]\x07",))
+    assert "\x1b[31m" not in printed(nasty)
+    assert "[bold]" in printed(nasty)
+
+
+def test_the_report_shows_trials_and_change(fixed: FixResult, tmp_path: Path) -> None:
+    with Recorder(tmp_path, {"script": "train.py"}) as recorder:
+        for step in range(1, 30):
+            recorder.step(StepRecord(step, loss=2.0))
+    with Run(tmp_path) as run:
+        assert 'id="fix"' not in write_report(run, tmp_path / "before.html").read_text()
+        (tmp_path / FIX_FILE).write_text(json.dumps(to_fix_json(fixed)))
+        page = write_report(run, tmp_path).read_text()
+    for part in (
+        'id="fix"',
+        "A fix was found",
+        "lower-lr:0.001",
+        'class="added">+lr=0.1',
+        "Control against candidates",
+    ):
+        assert part in page
+
+
+def test_progress_is_a_line_for_each_trial_where_there_is_no_terminal() -> None:
+    console = Console(file=StringIO(), width=120)
+    bench = Bench(lambda _: 0.5)
+    with FixDisplay(console) as display:
+        display.say("Trying remedies")
+        jobs = [Job(1, Script(("train.py",), "."), LOWER[0], 0, replace_rule())]
+        display.added(jobs)
+        bench.run(jobs, watcher=display.progress, done=display.over)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.startswith("Trying remedies\n  lower-lr:1.0")
+    assert "0.5" in text
+    assert "\x1b" not in text
+
+
+def replace_rule() -> Any:
+    from steadygrad.trials.stopping import Rule
+
+    return Rule(40)
+
+
+# -- the change ---------------------------------------------------------------------------------------------------
+
+
+def test_only_a_verified_change_is_written(tmp_path: Path) -> None:
+    script = Script(("train.py",), str(tmp_path))
+    (tmp_path / "train.py").write_text("old")
+    for patch in (Patch(), Patch("new", "d"), Patch("new", "d", verified=False)):
+        assert "left as it is" in write_patch(script, patch)
+        assert (tmp_path / "train.py").read_text() == "old"
+    assert "was written" in write_patch(script, Patch("new", "d", verified=True))
+    assert (tmp_path / "train.py").read_text() == "new"
+
+
+def test_the_source_of_a_command_line(tmp_path: Path) -> None:
+    (tmp_path / "package" / "tool").mkdir(parents=True)
+    for name in ("train.py", "package/train.py", "package/tool/__main__.py", "train.pyc"):
+        (tmp_path / name).write_text("")
+    here = str(tmp_path)
+    assert source_of(Script(("train.py", "-m"), here)) == tmp_path / "train.py"
+    assert source_of(Script(("-m", "package.train"), here)) == tmp_path / "package" / "train.py"
+    assert source_of(Script(("-m", "package.tool"), here)) == tmp_path / "package" / "tool" / "__main__.py"
+    for words in (("train.pyc",), ("none.py",), ("-m", "none"), ("package",)):
+        assert source_of(Script(words, here)) is None
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+STEEP = """
+import torch
+torch.manual_seed(0)
+x = torch.randn(64, 8)
+y = x @ torch.randn(8, 1)
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=3.0)  # much too fast
+for step in range(60):
+    loss = torch.nn.functional.mse_loss(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print("trained")
+"""
+FIX = [sys.executable, "-m", "steadygrad.cli", "fix"]
+
+
+def call(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FIX, *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+def test_from_a_failing_script_to_a_changed_one(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(STEEP)
+    done = call("--seeds", "2", "--out", "run", "--json", "answer.json", "--write", "train.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""  # the answer goes to standard error, and the script's own output nowhere
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["verdict"] == "fixed"
+    assert answer["control"]["status"] != "finished" or answer["control"]["loss"] > 3 * answer["recommended"]["loss"]
+    assert answer["recommended"]["patch_verified"] is True
+    assert (tmp_path / "train.py").read_text() == answer["recommended"]["patch"] != STEEP
+    assert "# much too fast" in answer["recommended"]["patch"]  # comments are kept
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["answer.json", "run", "train.py"]
+    assert 'id="fix"' in (tmp_path / "run" / "report.html").read_text()
+    assert "FIXED" in done.stderr
+    plain = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert plain.stdout == "trained\n"
+
+
+def test_nothing_to_fix(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(STEEP.replace("3.0", "0.05"))
+    done = call("--json", "-", "train.py", cwd=tmp_path)
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert (answer["verdict"], answer["recommended"], answer["candidates"]) == ("nothing-to-fix", None, [])
+    assert "NOTHING TO FIX" in done.stderr
+
+
+def test_a_script_that_crashes_at_once_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise FileNotFoundError('data.csv')\n")
+    done = call("train.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "UNKNOWN" in done.stderr
+    assert "FileNotFoundError: data.csv" in done.stderr
+
+
+def test_ctrl_c_ends_the_trials_and_keeps_what_was_found(tmp_path: Path) -> None:
+    slow = STEEP.replace("    optimizer.step()", "    optimizer.step(); import time; time.sleep(0.05)")
+    (tmp_path / "train.py").write_text(slow + "open(f'ran-{__import__(\"os\").getpid()}', 'w')\n")
+    with subprocess.Popen(
+        [*FIX, "--json", "answer.json", "--out", "run", "train.py"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("  no-op"):  # some trials are over, others run
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["interrupted"]
+    assert answer["control"]["steps"] == 60
+    assert "interrupted" in rest
+    assert not _children_of(process.pid)
+
+
+def _children_of(pid: int) -> list[int]:
+    deadline = time.monotonic() + 10
+    left: list[int] = []
+    while time.monotonic() < deadline:
+        left = [p for p in _pids() if _parent(p) == pid]
+        if not left:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "soon", "train.py"], "90s, 5m or 2h"),
+        (["--backend", "slurm", "train.py"], "neither local nor ray"),
+        (["--steps", "3", "train.py"], "--steps"),
+        (["none.py"], "there is no such file"),
+        ([], "name the script"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "train.py").write_text(STEEP)
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "m", "-5s", "0", "nan", "inf", "5d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        seconds_of(text)
