@@ -266,8 +266,11 @@ def test_without_a_snapshot_there_is_no_going_back() -> None:
         training.bad(6)
 
 
-def test_overflows_of_the_loss_scale_are_no_trouble() -> None:
-    training = Training(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**126))
+@pytest.mark.parametrize("defer", [False, True])
+def test_overflows_of_the_loss_scale_are_no_trouble(defer: bool) -> None:
+    training = Training(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**120), defer=defer)
+    training.good()
+    training.stepper._update.scaling.scale.fill_(2.0**126)  # type: ignore[union-attr]
     for _ in range(10):
         training.bad(factor=1e6)
     assert training.stepper.skipped > 5

@@ -119,6 +119,15 @@ def test_what_a_result_says() -> None:
     assert repr(result) == "StepResult(stepped)"
 
 
+@pytest.mark.parametrize("defer", [False, True])
+def test_a_loss_of_one_element_will_do(defer: bool) -> None:
+    model = network()
+    stepper = Stepper(torch.optim.AdamW(model.parameters(), fused=True), accumulate=2, guard=Guard(), defer=defer)
+    for batch in batches(4):
+        result = stepper.step(mse(model, batch).reshape(1))
+    assert result.stepped and result.loss is not None and result.loss.shape == ()
+
+
 def test_gradients_of_other_backward_passes_do_not_leak_in() -> None:
     """A generator's loss also fills the discriminator's gradients."""
     model, other = network(), network()
@@ -336,7 +345,7 @@ def test_a_scaler_is_used_in_torchs_order_and_ends_the_same(name: str, defer: bo
     for i, batch in enumerate(batches(12)):
         loss = mse(model, batch)
         result = stepper.step(BAD["inf gradient"](model, loss) if i in overflow else loss)
-        assert result.skipped == (i in overflow)
+        assert result.reason == ("loss scale overflow" if i in overflow else "")
     assert distance(model, expected) < 1e-6
     assert scaler.state_dict() == expected_scaler.state_dict()
     assert (stepper.skipped, scheduler.last_epoch) == (3, 9), "Accelerate moves the rate here when the kernel skipped"

@@ -53,6 +53,15 @@ class Limits:
         return GRADIENT_SPIKE if found.norm > self.norm else ""
 
 
+def blamed(reason: str, scale: float) -> str:
+    """Tell an overflow, which a smaller loss scale may cure, from a gradient that is not finite by itself.
+
+    >>> blamed(NONFINITE_GRADIENT, 65536.0), blamed(NONFINITE_GRADIENT, 1.0), blamed(NONFINITE_LOSS, 65536.0)
+    ('loss scale overflow', 'non-finite gradient', 'non-finite loss')
+    """
+    return OVERFLOW if reason == NONFINITE_GRADIENT and scale > 1 else reason
+
+
 @dataclass(frozen=True, slots=True)
 class Damping:
     """A gentler step: the rate times ``lr``, and the gradient's norm at most ``norm``."""

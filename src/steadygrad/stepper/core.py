@@ -230,7 +230,8 @@ class Stepper:
             self._replicas.before_backward(boundary)
             part = loss if self.accumulate == 1 else loss / self.accumulate
             self._update.scaling.scaled(part).backward()  # type: ignore[no-untyped-call]
-            self._total = loss.detach() if self._total is None else self._total + loss.detach()
+            value = loss.detach().reshape(())
+            self._total = value if self._total is None else self._total + value
         self._count += 1
         if boundary:
             self._complete()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from steadygrad.guard.verdict import Found, Limits
+from steadygrad.guard.verdict import GRADIENT_SPIKE, Found, Limits, blamed
 
 if TYPE_CHECKING:
     from steadygrad.clip import ClipInfo
@@ -47,10 +47,22 @@ class Outcome:
         self._limits = Limits()
 
     @classmethod
-    def on_device(cls, bad: Tensor, non_finite: Tensor, norm: Tensor, loss: Tensor | None, limits: Limits) -> Outcome:
-        """A decision that only the device knows so far: 0-dim tensors."""
+    def on_device(
+        cls, bad: Tensor, info: ClipInfo, loss: Tensor | None, scale: Tensor | None, limits: Limits
+    ) -> Outcome:
+        """A decision that only the device knows so far.
+
+        Args:
+            bad: whether the step is skipped, 0-dim.
+            info: of the gradients.
+            loss: 0-dim, or None.
+            scale: of a GradScaler, as it was for this step.
+            limits: that the decision was made by.
+        """
         outcome = cls()
-        outcome._readback = Readback(*[t for t in (bad, non_finite, norm, loss) if t is not None])
+        factor = torch.ones_like(info.norm_before) if scale is None else scale
+        known = [bad, info.non_finite, info.norm_before, factor]
+        outcome._readback = Readback(*known, *([loss] if loss is not None else []))
         outcome._limits = limits
         return outcome
 
@@ -61,11 +73,12 @@ class Outcome:
 
     def _read(self) -> None:
         if self._readback is not None:
-            bad, non_finite, norm, *loss = self._readback.read()
+            bad, non_finite, norm, scale, *loss = self._readback.read()
             self._readback = None
             self._found = Found(norm, loss[0] if loss else None, non_finite > 0)
             # The device compared in its own precision, so its word counts, not a second comparison here.
-            self._reason = (self._limits.reason(self._found) or "gradient spike") if bad > 0 else ""
+            reason = (self._limits.reason(self._found) or GRADIENT_SPIKE) if bad > 0 else ""
+            self._reason = blamed(reason, scale)
 
     @property
     def found(self) -> Found:

@@ -10,7 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from steadygrad.errors import InputError
-from steadygrad.guard.verdict import NONFINITE_GRADIENT, OVERFLOW
+from steadygrad.guard.verdict import blamed
 
 
 class Scaling:
@@ -44,9 +44,13 @@ class Scaling:
                 self._scaler.unscale_(optimizer)
 
     def reason(self, reason: str) -> str:
-        """Tell an overflow, which a smaller scale may cure, from a gradient that is not finite by itself."""
-        overflow = reason == NONFINITE_GRADIENT and self._scaler is not None and self._scaler.get_scale() > 1
-        return OVERFLOW if overflow else reason
+        """What the scale is to blame for, under its own name. Reads the scale only where it may be."""
+        return blamed(reason, self._scaler.get_scale()) if reason and self._scaler is not None else reason
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The scale on its device; None without a scaler."""
+        return self._scaler._scale if self._scaler is not None else None
 
     def update(self) -> None:
         """The step is over: grow or back off, as the scaler does."""

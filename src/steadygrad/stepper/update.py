@@ -183,6 +183,7 @@ class Update:
         bad = info.non_finite | bad_loss.to(info.non_finite.device) | (info.norm_before > limits.norm)
         if loss is not None:
             bad |= (loss > limits.loss).to(bad.device)
+        outcome = Outcome.on_device(bad, info, loss, self.scaling.scale, limits)
         extra = _damping_factor(info, step.damping)
         used = info if extra is None else _scaled_further(info, extra)
         divisor = torch.where(bad, 1.0, used.coefficient).float().reciprocal()
@@ -195,7 +196,7 @@ class Update:
         self.running.restore_where(bad)
         self.running.keep()
         self.refused = ""
-        return used, Outcome.on_device(bad, info.non_finite, info.norm_before, loss, limits)
+        return used, outcome
 
 
 def read(info: ClipInfo, loss: Tensor | None) -> Found:
