@@ -189,3 +189,11 @@ def test_all_is_sorted_and_equals_the_public_names() -> None:
         "    for name in names:\n"
         "        assert not isinstance(getattr(steadygrad, name), types.ModuleType), name\n"
     )
+
+
+def test_treatments_come_with_the_package() -> None:
+    python(
+        "import steadygrad\n"
+        "assert steadygrad.clip.GlobalNorm and steadygrad.schedules.parse and steadygrad.init.auto_\n"
+        "assert steadygrad.norm and steadygrad.recipes.cnn and steadygrad.faults\n"
+    )

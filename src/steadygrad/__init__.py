@@ -45,11 +45,16 @@ _HOME = {
     "watch": "steadygrad.watching",
 }
 
+#: The treatments: modules that come with ``import steadygrad``, when they are first used.
+_TREATMENTS = frozenset({"clip", "faults", "init", "norm", "recipes", "schedules"})
+
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that reading a stored run needs no torch."""
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name in _TREATMENTS:
+        return import_module(f"steadygrad.{name}")
     raise AttributeError(f"module 'steadygrad' has no attribute {name!r}")
 
 
