@@ -76,7 +76,10 @@ TABLE = {
     "figures": Row(f"{VIEWS} schedules", "numpy plotly"),
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(f"{VIEWS} schedules", "numpy rich"),
-    "commands": Row(f"{VIEWS} launch schedules", "rich typer"),
+    "commands": Row(f"{VIEWS} launch schedules", "rich typer", lazily="lab"),
+    "lab": Row(
+        "errors clip schedules init norm figures", "plotly jinja2 markupsafe sklearn", lazily="scipy", torch=True
+    ),
     "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),

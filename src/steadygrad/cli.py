@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steadygrad.commands import fixing, remedies, schedules
+from steadygrad.commands.lab import lab
 from steadygrad.commands.script import PASS_ON, ScriptCommand, target_of
 from steadygrad.errors import InputError, SteadyGradError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(schedules.app, name="schedules")
 app.command(context_settings=PASS_ON, cls=ScriptCommand)(fixing.fix)
 app.command()(remedies.remedies)
+app.command()(lab)
 
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]
 JsonFile = Annotated[

@@ -1,0 +1,9 @@
+"""The experiments, one file per family, in the order in which they are told."""
+
+from __future__ import annotations
+
+from steadygrad.lab.experiment import Experiment
+from steadygrad.lab.experiments import batchnorm, clipping, depth, initial, optimizers, ranks, rates, recipes
+
+FAMILIES = (depth, initial, clipping, rates, optimizers, batchnorm, recipes, ranks)
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for family in FAMILIES for e in family.EXPERIMENTS}
