@@ -244,7 +244,6 @@ def test_every_experiment_in_a_reduced_form(name: str, reduced: Path) -> None:
 
 #: Quick enough to run in full, on two sets of seeds that the documented verdicts did not use.
 STABLE = {
-    "vanishing-conditions": "holds only when",
     "clip-direction": "holds",
     "clip-accumulation": "holds",
     "clip-two-ranks": "holds only when",

@@ -77,9 +77,7 @@ TABLE = {
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(f"{VIEWS} schedules", "numpy rich"),
     "commands": Row(f"{VIEWS} launch schedules", "rich typer", lazily="lab"),
-    "lab": Row(
-        "errors clip schedules init norm figures", "plotly jinja2 markupsafe sklearn", lazily="scipy", torch=True
-    ),
+    "lab": Row("errors clip schedules init norm figures", "plotly jinja2 markupsafe scipy sklearn", torch=True),
     "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),

@@ -133,7 +133,7 @@ PENALTIES = Experiment(
     (
         *(
             Condition(
-                f"the trouble is overfitting, {name}", f"share of wrong digits, without / with {name}", _test_ratio(name), math.log10(1.1)
+                f"the trouble is overfitting, {name}", f"share of wrong digits, without / with {name}", _test_ratio(name), math.log10(1.05)
             )
             for name in ("L1", "L2")
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,6 +21,8 @@ from steadygrad.lab.experiments.clipping import angle
 from steadygrad.lab.training import mlp
 
 RANKS = 2
+#: Nets and batches per seed, of which the median is taken.
+DRAWS = 9
 
 
 def _gradients(seed: int, rows: slice) -> list[Tensor]:
@@ -49,35 +52,35 @@ class _Rank:
         self.group.allreduce([kept]).wait()
         return kept.reshape(value.shape)
 
-    def copies(self, limit: float) -> tuple[Tensor, list[float]]:
+    def copies(self, limit: float) -> Tensor:
         """As DDP: every rank averages the gradients of all, then clips its copy by its own norm."""
         whole = self.total(_flat(self.mine)) / RANKS
         norm = float(whole.norm())
-        return whole * min(1.0, limit / norm), [norm]
+        return whole * min(1.0, limit / norm)
 
-    def early(self, limit: float) -> tuple[Tensor, list[float]]:
+    def early(self, limit: float) -> Tensor:
         """Clips its own gradients before they are averaged."""
         mine = _flat(self.mine)
         norm = float(mine.norm())
-        return self.total(mine * min(1.0, limit / norm)) / RANKS, [norm]
+        return self.total(mine * min(1.0, limit / norm)) / RANKS
 
-    def shards(self, limit: float, *, together: bool) -> tuple[Tensor, list[float]]:
+    def shards(self, limit: float, *, together: bool) -> Tensor:
         """As FSDP: the averaged gradients are cut in two; a rank clips its half by its own or by the joint norm."""
         mine = _flat(self.whole[self.rank :: RANKS])
         norm = float((self.total(mine.square().sum()) if together else mine.square().sum()).sqrt())
         halves = [torch.zeros_like(_flat(self.whole[r::RANKS])) for r in range(RANKS)]
         halves[self.rank] = mine * min(1.0, limit / norm)
-        return torch.cat([self.total(half) for half in halves]), [norm]
+        return torch.cat([self.total(half) for half in halves])
 
 
-def _arms(seed: int, scale: float) -> Arms:
-    del scale
+def _draw(seed: int) -> dict[str, float]:
+    """Degrees off the whole gradient, for every way to clip."""
     whole = _gradients(seed, slice(0, 64))
     parts = [_gradients(seed, slice(32 * rank, 32 * rank + 32)) for rank in range(RANKS)]
     limit = 0.5 * float(_flat(whole).norm())
     in_shards = [t for rank in range(RANKS) for t in whole[rank::RANKS]]
     store = dist.HashStore()  # type: ignore[attr-defined]
-    arms: Arms = {}
+    angles: dict[str, float] = {}
     with ThreadPoolExecutor(RANKS) as pool:
         ranks = list(pool.map(lambda rank: _Rank(store, rank, parts[rank], whole), range(RANKS)))
         for name, act, right in (
@@ -87,12 +90,15 @@ def _arms(seed: int, scale: float) -> Arms:
             ("shards, one norm", lambda r: r.shards(limit, together=True), in_shards),
         ):
             results = list(pool.map(act, ranks))
-            assert torch.equal(results[0][0], results[1][0]), "an all-reduce leaves all ranks with the same"
-            wrong = angle(_flat(right), results[0][0])
-            run = Run(numbers={"angle": wrong, "rank 0": results[0][1][0], "rank 1": results[1][1][0]})
-            run.numbers["norm"] = float(results[0][0].norm()) / limit
-            arms[name] = run
-    return arms
+            assert torch.equal(results[0], results[1]), "an all-reduce leaves all ranks with the same"
+            angles[name] = angle(_flat(right), results[0])
+    return angles
+
+
+def _arms(seed: int, scale: float) -> Arms:
+    del scale
+    draws = [_draw(DRAWS * seed + d) for d in range(DRAWS)]
+    return {name: Run(numbers={"angle": statistics.median(d[name] for d in draws)}) for name in draws[0]}
 
 
 def _angle(arm: str) -> Condition:
