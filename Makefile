@@ -1,7 +1,7 @@
 # The same few commands for people and for CI. `make setup` first; the others do it when it is due.
-#   make demo    watch a training script that goes wrong, and see what is said about it
+#   make demo    a training script that goes wrong: what is wrong, which remedy works on it, and the change
 #   make test    lint, types, tests
-#   make zoo     score the diagnosis on scripts whose fault is known
+#   make zoo     score diagnosis and repairs on scripts whose fault is known (the repairs take about an hour)
 #   make bench   what watching costs
 
 PYTHON ?= python3
@@ -21,10 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# The exit code is the script's own, so 1 (it crashed, which is what is being shown) is as good as 0 here.
 demo: setup
 	@test -f $(DEMO) || { echo "There is no $(DEMO): make demo DEMO=path/to/script.py" >&2; exit 2; }
-	$(BIN)/steadygrad run $(DEMO) || test $$? -eq 1
+	$(BIN)/steadygrad fix $(DEMO)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -40,6 +39,7 @@ test: lint
 
 zoo: setup
 	$(BIN)/python -m zoo.score
+	$(BIN)/python -m zoo.repair
 
 bench: setup
 	$(BIN)/python -m benchmarks

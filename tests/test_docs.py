@@ -107,7 +107,7 @@ def test_there_are_commands_to_check() -> None:
 def test_commands_shown_parse(command: str) -> None:
     group = typer.main.get_command(app)
     name, *words = shlex.split(command)[1:]
-    words = words or {"list": [], "run": ["train.py"]}.get(name, ["folder"])
+    words = words or {"list": [], "remedies": [], "run": ["train.py"]}.get(name, ["folder"])
     context = group.make_context("steadygrad", [name, *words])
     known = group.get_command(context, name)  # type: ignore[attr-defined]
     assert known is not None
@@ -117,11 +117,11 @@ def test_commands_shown_parse(command: str) -> None:
         assert not parsed.args[0].startswith("-")
 
 
-def test_every_option_of_run_is_described() -> None:
+@pytest.mark.parametrize("name", ["run", "fix"])
+def test_every_option_is_described(name: str) -> None:
     group = typer.main.get_command(app)
-    guide = (ROOT / "docs" / "guide-run.md").read_text()
-    run = group.commands["run"]  # type: ignore[attr-defined]
-    for parameter in run.params:
+    guide = (ROOT / "docs" / f"guide-{name}.md").read_text()
+    for parameter in group.commands[name].params:  # type: ignore[attr-defined]
         if getattr(parameter, "hidden", False):
             continue
         flags = [*parameter.opts, *parameter.secondary_opts]

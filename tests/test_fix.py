@@ -138,6 +138,27 @@ def test_later_candidates_are_held_against_the_best_of_the_first() -> None:
     assert set(bars[7:]) == {0.2}
 
 
+def test_what_works_is_tried_together() -> None:
+    clip = Candidate((RemedySpec("clip-norm", "1"),), "long-recurrence", "Bounded steps.")
+
+    def ends(candidate: Candidate) -> float:
+        return 2.0 * math.prod(0.5 for spec in candidate.specs if spec in (*LOWER[0].specs, *clip.specs))
+
+    result, bench = search(ends, [LOWER[0], clip])
+    assert result.recommended is not None
+    assert title(result.recommended.candidate) == "lower-lr:1.0 + clip-norm:1"
+    assert result.recommended.candidate.cause == "learning-rate-too-high"
+    together = [job for job in bench.jobs if job.candidate == result.recommended.candidate]
+    assert together[0].rule.best == 1.0
+
+
+def test_what_works_as_well_alone_is_not_combined() -> None:
+    clip = Candidate((RemedySpec("clip-norm", "1"),), "long-recurrence", "")
+    result, _ = search(lambda c: 0.5 if c.kind == "remedy" else 2.0, [LOWER[0], clip])
+    assert result.recommended is not None
+    assert result.recommended.candidate == LOWER[0]
+
+
 def test_nothing_helps() -> None:
     result, bench = search(lambda _: 2.0, LOWER)
     assert result.verdict == "no-fix-found"
@@ -207,6 +228,14 @@ def test_json_is_plain_and_reads_back(fixed: FixResult, tmp_path: Path) -> None:
     assert answer["recommended"]["remedies"] == [title(LOWER[3])]
     assert answer["recommended"]["patch_verified"] is True
     assert answer["diagnosis"]["schema"] == "steadygrad.run/1"
+
+
+def test_the_guide_shows_the_json_as_it_is(fixed: FixResult) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "guide-fix.md").read_text()
+    shown, answer = json.loads(guide.split("```json\n")[1].split("```")[0]), to_fix_json(fixed)
+    assert shown.keys() == answer.keys()
+    assert shown["control"].keys() == answer["control"].keys()
+    assert shown["recommended"].keys() | {"why", "kind", "changes_loss_scale"} == answer["recommended"].keys()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": "steadygrad.fix/9"}', '{"schema": "steadygrad.fix/1"}'])

@@ -41,6 +41,8 @@ EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
 FIRST = 5
 LEADERS = 3
+#: Pairs of what works that are tried together.
+COMBINED = 2
 #: Candidates proposed at first, and where none of them works, controls included.
 PROPOSED, MORE = 14, 28
 
@@ -118,6 +120,7 @@ class Search:
         self._try(self._propose(history, self.diagnosis, PROPOSED))
         if not self._leaders() and self._time_left() > 0:
             self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
+        self._combine()
         self._repeat(self._leaders())
         return self.result()
 
@@ -161,6 +164,17 @@ class Search:
         no_op = [c for c in controls if c.kind == "no-op"]
         self._round([*no_op, *remedies[:FIRST]], 0)
         self._round([*remedies[FIRST:], *(c for c in controls if c.kind == "random")], 0)
+
+    def _combine(self) -> None:
+        """The best remedy together with others that work by themselves, where there is time for it."""
+        able = [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"]
+        together = [joined(able[0], other) for other in able[1:] if not codes(other) & codes(able[0])][:COMBINED]
+        together = [c for c in together if not any(set(c.specs) == set(tried.specs) for tried in self.attempts)]
+        if together and self._affordable(least=0) >= len(together):
+            for candidate in together:
+                self._rank.setdefault(candidate, len(self._rank))
+            self._display.say("Combining what works")
+            self._round(together, 0)
 
     def _repeat(self, leaders: Sequence[Candidate]) -> None:
         """Leaders and control again with other seeds, side by side."""
@@ -220,11 +234,11 @@ class Search:
     def _time_left(self) -> float:
         return self._deadline() - time.monotonic()
 
-    def _affordable(self) -> int:
-        """How many candidates there is time for, when the leaders are to be repeated as well."""
+    def _affordable(self, least: int = FIRST) -> int:
+        """How many candidates there is time for, when the leaders are to be repeated as well; so many in any case."""
         repeats = (self.settings.seeds - 1) * (LEADERS + 1)
         runs = self._time_left() * self.settings.jobs / max(0.1, self._trial_seconds) - repeats
-        return max(FIRST, int(runs))
+        return max(least, int(runs))
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -272,3 +286,15 @@ class Search:
             plain_seconds=self.plain_seconds,
             remarks=tuple(self.remarks),
         )
+
+
+def codes(candidate: Candidate) -> set[str]:
+    """The remedies of a candidate, without their values."""
+    return {spec.code for spec in candidate.specs}
+
+
+def joined(first: Candidate, second: Candidate) -> Candidate:
+    """Two candidates as one, for the cause of the first."""
+    why = f"{first.why} {second.why}"
+    scale = first.changes_loss_scale or second.changes_loss_scale
+    return Candidate((*first.specs, *second.specs), first.cause, why, changes_loss_scale=scale)
