@@ -118,7 +118,7 @@ def test_a_schedule_that_ran_out_is_left_out_first() -> None:
 def test_a_clip_is_loosened_to_the_runs_own_norms() -> None:
     clipped = Net().train(100, loss=flat, gradient=3.0, clip=lambda _: Clip("norm", 1e-4, 3.0, 3e-5)).history()
     assert proposed("clip-threshold-too-low", clipped)[0] == "loosen-clip:9.5"  # ten gradients of norm 3
-    assert proposed("clip-threshold-too-low")[0] == "loosen-clip:off", "a clip by hand hides the norms"
+    assert proposed("clip-threshold-too-low")[0] == "loosen-clip:off", "nothing to set a threshold by"
 
 
 def test_the_misuse_decides_on_the_remedy() -> None:
@@ -131,6 +131,12 @@ def test_a_line_is_guarded_and_overflow_gets_a_wider_format() -> None:
     found = proposed("unstable-operation", place="train.py:12", evidence=("overflow of exp in `y` gave the first inf",))
     assert found[0] == "guard-operation:float64"
     assert "guard-operation@train.py:12" in found
+
+
+def test_a_recurrence_that_forgets_carries_its_state_on_first() -> None:
+    fading = ("the gradient shrinks by 1e9 over 150 time steps and the loss hardly moves",)
+    assert proposed("long-recurrence", evidence=fading)[:1] == ["add-residual"]
+    assert proposed("long-recurrence", evidence=("the gradient grows",))[0] != "add-residual"
 
 
 def test_weight_decay_falls_to_what_it_usually_is() -> None:

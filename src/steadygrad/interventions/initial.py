@@ -59,7 +59,7 @@ class Redraw:
             if parameter in self._done or not parameter.requires_grad or not parameter.is_floating_point():
                 continue
             if self._biases_only:
-                count += self._clear(parameter) if role == "bias" else 0
+                count += self._clear(parameter) if role == "bias" and not keep_bias else 0
             elif role in ("weight", "recurrent") and parameter.dim() >= 2:
                 self._redraw(parameter, fan_in_of(module, parameter), gates=_gates(module, parameter), role=role)
                 count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -62,6 +63,22 @@ def groups_for(channels: int) -> int:
     return max((g for g in range(1, channels + 1) if channels % g == 0 and channels // g >= 8), default=1)
 
 
+def _left_out(report: Report) -> Callable[[type[nn.Module]], type[nn.Module]]:
+    """``nn.BatchNorm*d`` builds a module that does nothing."""
+
+    def make(original: type[nn.Module]) -> type[nn.Module]:
+        class Nothing(nn.Identity):
+            """In the place of a BatchNorm."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__()
+                report.applied(f"{original.__name__} is left out")
+
+        return Nothing
+
+    return make
+
+
 def replace_batchnorm(stage: Stage, spec: RemedySpec, report: Report) -> None:
     """``nn.BatchNorm*d`` builds a GroupNorm."""
 
@@ -84,5 +101,6 @@ def replace_batchnorm(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
         return Grouped
 
+    factory = make if one_of(spec, "group", "none") == "group" else _left_out(report)
     for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
-        stage.patch(nn, name, make)
+        stage.patch(nn, name, factory)

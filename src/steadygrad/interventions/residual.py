@@ -6,6 +6,8 @@ import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadygrad.interventions.activation import HOLDERS, Activations
@@ -46,10 +48,12 @@ class Shortcuts:
         self._entered.clear()
         self._states.clear()
 
-    def layer(self, module: nn.Module, args: Any, out: Any) -> Tensor | None:
+    def layer(self, module: nn.Module, args: Any, out: Any) -> Any:
         """A module has run: a product, a normalisation of one, or a recurrent cell."""
         script = self._rehearsal.script
         x = args[0] if args else None
+        if isinstance(module, nn.RNN) and script is not None and isinstance(x, Tensor):
+            return self._unrolled(module, x, args, out)
         if script is None or not isinstance(out, Tensor) or not isinstance(x, Tensor):
             return None
         if isinstance(module, nn.RNNCell | nn.GRUCell) and len(args) > 1 and isinstance(args[1], Tensor):
@@ -71,12 +75,33 @@ class Shortcuts:
         self._report.applied("the recurrent state is carried on")
         return state + self._scale(script.order.count(site), recurrent=True) * out
 
+    def _unrolled(self, module: nn.RNN, x: Tensor, args: Any, out: Any) -> Any:
+        """``nn.RNN`` step by step, with its state carried on."""
+        script = self._rehearsal.script
+        assert script is not None
+        plain = module.num_layers == 1 and not module.bidirectional and x.dim() == 3 and len(args) < 2
+        if not script.learned or not plain:
+            return None
+        steps = x.unbind(1 if module.batch_first else 0)
+        self._report.applied(f"the state of a recurrence of {len(steps)} steps is carried on")
+        scale = self._scale(len(steps), recurrent=True)
+        squash = torch.tanh if module.nonlinearity == "tanh" else torch.relu
+        weights = dict(module.named_parameters())
+        into, over = weights["weight_ih_l0"], weights["weight_hh_l0"]
+        offset, shift = weights.get("bias_ih_l0"), weights.get("bias_hh_l0")
+        state, states = x.new_zeros(len(steps[0]), module.hidden_size), []
+        for frame in steps:
+            drive = F.linear(frame, into, offset) + F.linear(state, over, shift)
+            state = state + scale * squash(drive)
+            states.append(state)
+        return torch.stack(states, 1 if module.batch_first else 0), state.unsqueeze(0)
+
     def activation(self, name: str, original: Any, x: Tensor, args: Any, kwargs: Any) -> Any:
         """An activation runs: is its argument a product of something of the same shape?"""
         script = self._rehearsal.script
         product, before = self._entered.get(id(x), (None, None))
         out = original(x, *args, **kwargs)
-        if script is None or not isinstance(out, Tensor):
+        if script is None or not isinstance(out, Tensor) or isinstance(self._stage.modules[-1], nn.RNNBase):
             return out
         if product is x and before is not None:
             return self._added(("layer",), before, out)
@@ -114,7 +139,7 @@ class Shortcuts:
         """Small enough that the branches together do not outgrow the shortcut."""
         if self._given:
             return self._given
-        return 3.0 / max(3, count) if recurrent else 1 / math.sqrt(max(1, count))
+        return min(1.0, 6.0 / max(1, count)) if recurrent else 1 / math.sqrt(max(1, count))
 
 
 def add_residual(stage: Stage, spec: RemedySpec, report: Report) -> None:

@@ -8,6 +8,7 @@ from steadygrad.history import History
 from steadygrad.records import Advice, Cause, Diagnosis
 from steadygrad.remedies.catalogue import REMEDIES
 from steadygrad.remedies.data import broadcast, summed
+from steadygrad.remedies.initial import odd_biases
 from steadygrad.remedies.numbers import steps_are_large
 from steadygrad.view import View
 
@@ -41,12 +42,16 @@ def _first(view: View, cause: Cause) -> str:
     """The remedy that this run's record asks for before the usual first one, if any."""
     if cause.code == "loss-misuse":
         return "mean-reduction" if summed(cause) else "match-shapes" if broadcast(cause) else ""
-    if {"clip-norm", "lower-lr"} <= set(cause.remedies) and steps_are_large(view):
-        return "lower-lr"  # where typical steps are far too large, no clip makes up for the rate
     if cause.code == "learning-rate-too-low" and REMEDIES["constant-lr"].values(view, cause):
         return "constant-lr"
+    if cause.code == "long-recurrence" and any("shrinks" in e for e in cause.evidence):
+        return "add-residual"
+    if cause.code == "dying-relu" and odd_biases(view):
+        return "reinit-kaiming"
     if cause.code in ("init-too-large", "init-too-small") and _squashes(view):
         return "reinit-xavier"
+    if {"clip-norm", "lower-lr"} <= set(cause.remedies) and steps_are_large(view):
+        return "lower-lr"  # where typical steps are far too large, no clip makes up for the rate
     return ""
 
 

@@ -92,7 +92,7 @@ REMEDIES = (
         "Input and output of the block must have the same shape; start the branch small.",
         "add-residual:0.1",
         _residual_words,
-        lambda view, cause: ["", "0.3", "0.05"],
+        lambda view, cause: ["", "0.1"] if cause.code == "long-recurrence" else ["", "0.3", "0.05"],
     ),
     Remedy(
         "replace-batchnorm",
@@ -100,5 +100,6 @@ REMEDIES = (
         "GroupNorm's groups must divide the channels.",
         "replace-batchnorm",
         _group_words,
+        lambda view, cause: ["", "none"],
     ),
 )

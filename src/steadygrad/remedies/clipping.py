@@ -57,14 +57,13 @@ def _loosen_words(view: View, cause: Cause) -> tuple[str, str]:
 
 def _loosen_values(view: View, cause: Cause) -> list[str]:
     stream = view.main
+    high = high_threshold(view)
     if stream is not None and stream.clip.kind == "value":
         peaks = view.parameter("grad_max")
-        peak = float(np.nanmedian(np.nanmax(peaks, axis=1))) if peaks.size and np.isfinite(peaks).any() else 1.0
-        return [f"{round_to(peak, 1):g}", "off"]
-    if stream is None or not stream.clip.calls:
-        return ["off"]  # a clip written by hand: only what it left of the gradients was measured
-    high = high_threshold(view)
-    return [f"{high:g}", "off"] if high is not None else ["1", "off"]
+        high = round_to(float(np.nanmedian(np.nanmax(peaks, axis=1))), 1) if np.isfinite(peaks).any() else None
+    if stream is None or high is None or not high > 3 * stream.clip.threshold:
+        return ["off"]  # only what the clip left of the gradients was measured: nothing to set a threshold by
+    return [f"{high:g}", "off"]
 
 
 def _skip_words(view: View, cause: Cause) -> tuple[str, str]:

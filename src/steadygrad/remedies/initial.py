@@ -46,7 +46,8 @@ def _values(view: View, cause: Cause) -> list[str]:
     layers = odd_layers(view)
     weighted = {view.parameters[row].module for row in view.init_gain}
     few = 0 < len(layers) <= max(1, len(weighted) // 3)
-    biases = [f"bias@{name}" for name in odd_biases(view)][:1]
+    biased = odd_biases(view)
+    biases = ["bias" + (f"@{biased[0]}" if len(biased) == 1 else "")] if biased else []
     return [*biases, *([f"@{layers[0]}"] if few and len(layers) == 1 else []), ""]
 
 

@@ -15,7 +15,7 @@ from steadygrad.history import History
 from steadygrad.records import Candidate, Cause, Diagnosis, RemedySpec
 from steadygrad.remedies.advising import ordered
 from steadygrad.remedies.catalogue import REMEDIES
-from steadygrad.remedies.spec import NO_OP, format_spec
+from steadygrad.remedies.spec import NO_OP, format_spec, parse_spec
 from steadygrad.view import View
 
 #: What a later remedy, and a later value of a remedy, are worth beside the first.
@@ -24,10 +24,10 @@ NEXT_REMEDY, NEXT_VALUE = 0.6, 0.62
 PARTNERS = {
     ("swap-activation", "reinit-kaiming"): 0.8,
     ("add-residual", "reinit-orthogonal"): 0.4,
-    ("replace-batchnorm", "lower-lr"): 0.6,
-    ("loosen-clip", "lower-lr"): 0.4,
-    ("standardize-input", "lower-lr"): 0.4,
-    ("adaptive-optimizer", "clip-norm"): 0.3,
+    ("replace-batchnorm", "lower-lr:/3"): 0.5,
+    ("loosen-clip", "lower-lr:/3"): 0.4,
+    ("standardize-input", "lower-lr:/3"): 0.4,
+    ("adaptive-optimizer", "clip-norm:1"): 0.3,
 }
 #: ... and what the first remedies of the two leading causes are worth together.
 BOTH = 0.6
@@ -85,9 +85,9 @@ def _pairs(view: View, causes: tuple[Cause, ...]) -> Iterator[Scored]:
         return
     lead = causes[0]
     for (first, second), worth in PARTNERS.items():
-        one, other = (REMEDIES[code].candidates(view, lead) for code in (first, second))
-        if first in lead.remedies and one and other:
-            yield Scored(lead.confidence * worth, _candidate(view, lead, one[0], other[-1]))
+        one = REMEDIES[first].candidates(view, lead)
+        if first in lead.remedies and one:
+            yield Scored(lead.confidence * worth, _candidate(view, lead, one[0], parse_spec(second)))
     if len(causes) > 1 and causes[1].confidence >= 0.4:
         one_spec, other_spec = (_first_spec(view, cause) for cause in causes[:2])
         if one_spec is not None and other_spec is not None and one_spec.code != other_spec.code:
