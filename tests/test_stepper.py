@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
-import optax
 import pytest
 import torch
 from hypothesis import given, settings
@@ -650,34 +651,48 @@ def test_bad_optimizers_and_losses_are_named() -> None:
 
 # -- against optax ------------------------------------------------------------------------------------------------
 
+OPTAX = """
+import json, sys
+import jax.numpy as jnp
+import optax
+gradients, kind = json.loads(sys.argv[1]), sys.argv[2]
+if kind == "skip":
+    theirs = optax.apply_if_finite(optax.adam(0.1), max_consecutive_errors=100)
+else:
+    theirs = optax.MultiSteps(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)), every_k_schedule=3)
+params = jnp.ones(5)
+state = theirs.init(params)
+for gradient in gradients:
+    updates, state = theirs.update(jnp.asarray(gradient), state, params)
+    params = optax.apply_updates(params, updates)
+    print(json.dumps(params.tolist()))
+"""
+
+
+def optax_says(gradients: np.ndarray[Any, Any], kind: str) -> list[list[float]]:
+    """The parameters after each step. In a process of its own: JAX starts threads, and other tests fork."""
+    command = [sys.executable, "-c", OPTAX, json.dumps(gradients.tolist()), kind]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
 
 def test_skipping_is_optax_apply_if_finite() -> None:
     gradients = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     gradients[3, 2] = np.nan
     gradients[4, 0] = np.inf
-    theirs = optax.apply_if_finite(optax.adam(0.1), max_consecutive_errors=100)
-    params = jax.numpy.ones(5)
-    state = theirs.init(params)
     weight = nn.Parameter(torch.ones(5))
     stepper = Stepper(torch.optim.Adam([weight], 0.1))
-    for gradient in gradients:
-        updates, state = theirs.update(jax.numpy.asarray(gradient), state, params)
-        params = optax.apply_updates(params, updates)
+    for gradient, theirs in zip(gradients, optax_says(gradients, "skip"), strict=True):
         weight.grad = torch.from_numpy(gradient.copy())
         stepper.step()
-        np.testing.assert_allclose(weight.detach().numpy(), np.asarray(params), rtol=1e-5)
+        np.testing.assert_allclose(weight.detach().numpy(), theirs, rtol=1e-5)
     assert stepper.skipped == 2
 
 
 def test_accumulating_is_optax_multisteps() -> None:
     gradients = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
-    theirs = optax.MultiSteps(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)), every_k_schedule=3)
-    params = jax.numpy.ones(5)
-    state = theirs.init(params)
     weight = nn.Parameter(torch.ones(5))
     stepper = Stepper(torch.optim.Adam([weight], 0.1), clip=GlobalNorm(0.5, eps=0), accumulate=3)
-    for gradient in gradients:
-        updates, state = theirs.update(jax.numpy.asarray(gradient), state, params)
-        params = optax.apply_updates(params, updates)
+    for gradient, theirs in zip(gradients, optax_says(gradients, "accumulate"), strict=True):
         stepper.step((weight * torch.from_numpy(gradient)).sum())
-        np.testing.assert_allclose(weight.detach().numpy(), np.asarray(params), rtol=1e-5)
+        np.testing.assert_allclose(weight.detach().numpy(), theirs, rtol=1e-5)
