@@ -199,6 +199,39 @@ def test_without_time_only_the_first_candidates_are_tried() -> None:
     assert tried == LOWER[:5]
 
 
+class Cut(Bench):
+    """The control is cut off after 60 steps, which are on record."""
+
+    def _attempt(self, job: Job) -> Attempt:
+        attempt = super()._attempt(job)
+        if not job.folder:
+            return attempt
+        with Recorder(Path(job.folder), {"script": "train.py"}) as recorder:
+            for step in range(1, 61):
+                recorder.step(StepRecord(step, loss=2.0 * 1.2**step))
+        return replace(attempt, result=replace(attempt.result, status="cut", steps=60, verdict=""), limited=False)
+
+
+def test_a_short_budget_shortens_the_trials(tmp_path: Path) -> None:
+    bench, asked = Cut(better), list[str]()
+
+    def propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:
+        asked.append(diagnosis.verdict)
+        return [*LOWER, NO_OP, RANDOM]
+
+    found = Search(
+        Script(("train.py",), str(tmp_path)), Settings(budget=60.0),
+        folder=tmp_path / "run", backend=bench, propose=propose, display=Silence(),
+    )  # fmt: skip
+    result = found.run()
+    assert result.steps == 60
+    assert {job.rule.steps for job in bench.jobs} == {300, 60}
+    assert asked == ["unhealthy"]
+    assert result.control[0].status == "finished"
+    assert "the budget allows 60 steps for each trial" in result.remarks
+    assert result.verdict == "fixed"
+
+
 def test_a_control_that_ends_in_nan_is_beaten() -> None:
     result, _ = search(lambda c: 0.2 if c == LOWER[2] else None, LOWER)
     assert result.recommended is not None

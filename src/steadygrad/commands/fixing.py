@@ -97,10 +97,14 @@ def written_report(folder: Path) -> Path | None:
 
 
 def words_of(target: Target) -> tuple[str, ...]:
-    """The target as it is written after ``steadygrad run``; a script by its full path, since trials run elsewhere."""
+    """The target as it is written after ``steadygrad run``; a script outside the current folder by its full path.
+
+    Trials may run in another folder, which has all that is in this one, but nothing beside it.
+    """
     if target.module is not None:
         return ("-m", target.module, *target.argv)
-    return (os.path.abspath(target.script or ""), *target.argv)
+    script = os.path.normpath(target.script or "")
+    return (os.path.abspath(script) if script.startswith("..") else script, *target.argv)
 
 
 def seconds_of(text: str) -> float:

@@ -41,6 +41,7 @@ def patch_for(search: Search, best: Standing, history: History) -> Patch:
     if path is None:
         return Patch(lines=tuple(f"the script: {format_spec(spec)}" for spec in best.candidate.specs))
     shown = os.path.relpath(path, search.script.cwd)
+    shown = path.name if shown.startswith("..") else shown
     try:
         source = path.read_text()
         written = propose(source, shown, best.candidate.specs, hints_of(history, argv=_arguments(search.script)))

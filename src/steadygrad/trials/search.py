@@ -36,6 +36,8 @@ PATCHED = Candidate((), "", "the script with the remedy written in", "patched")
 TIMES = 11.0
 #: ... or this many seconds, which even a script of a moment may cost.
 AT_LEAST = 30.0
+#: Of a budget, the control takes no more than this share.
+CONTROL_SHARE = 0.2
 #: A run in which nothing is wrong yet goes on to this many times the steps.
 EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
@@ -130,7 +132,7 @@ class Search:
         rule = Rule(self.settings.steps)
         job = self._job(CONTROL, 0, rule, extend=EXTEND * self.settings.steps, folder=str(self.folder))
         before = listing(self.script.cwd) if self.script.isolation == "none" else None
-        attempt = self._run([job], math.inf)[0]
+        attempt = self._run([job], self._started + (self.settings.budget or math.inf) * CONTROL_SHARE)[0]
         self.control = [attempt.result]
         self._keep_apart(before)
         try:
@@ -140,11 +142,20 @@ class Search:
             self.remarks.append(f"the control run cannot be read: {error}")
             return History()
         self._adversarial = View(history).interleaved
-        if attempt.result.status == "finished" or attempt.limited:
+        if attempt.result.status == "cut":
+            self._settle_for_less(attempt.result)
+        if attempt.result.status in ("finished", "cut") or attempt.limited:
             self.steps = attempt.result.steps
         self._trial_seconds = attempt.result.seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
         return history
+
+    def _settle_for_less(self, result: TrialResult) -> None:
+        """The budget is short: what the control did in its share of it is what all trials do."""
+        symptoms = tuple(dict.fromkeys(s.code for s in self.diagnosis.symptoms))
+        status = "finished" if result.loss is not None else "non-finite"
+        self.control = [replace(result, status=status, verdict=self.diagnosis.verdict, symptoms=symptoms, note="")]
+        self.remarks.append(f"the budget allows {result.steps} steps for each trial")
 
     def _keep_apart(self, before: Listing | None) -> None:
         """Where the script writes files, give every trial its own."""
