@@ -32,7 +32,7 @@ from steadygrad.trials.patching import source_of, write_patch
 from steadygrad.trials.reading import FIX_FILE, read_fix
 from steadygrad.trials.result import FixResult, Patch, to_fix_json
 from steadygrad.trials.search import CONTROL, LEADERS, Search, Settings
-from steadygrad.trials.words import gain, headline
+from steadygrad.trials.words import gain, headline, outcome
 
 NO_OP = Candidate((RemedySpec("no-op"),), "", "the script as it is", "no-op")
 RANDOM = Candidate((RemedySpec("raise-lr", "9"),), "", "drawn at random", "random")
@@ -235,7 +235,8 @@ def test_a_short_budget_shortens_the_trials(tmp_path: Path) -> None:
 def test_a_control_that_ends_in_nan_is_beaten() -> None:
     result, _ = search(lambda c: 0.2 if c == LOWER[2] else None, LOWER)
     assert result.recommended is not None
-    assert "NaN" in gain(result, result.recommended)
+    assert "ends in NaN" in outcome(result, result.recommended)
+    assert gain(result, result.recommended) == "finite"
 
 
 # -- what is stored and shown -------------------------------------------------------------------------------------

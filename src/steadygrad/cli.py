@@ -135,7 +135,7 @@ def report(
     with Run(path) as stored:
         target = out or (path if path.is_dir() else path.parent) / "report.html"
         # A run that was killed has stored no diagnosis, but its steps give one.
-        typer.echo(write_report(stored, target, diagnosis=stored.diagnosis() or replay(stored)))
+        typer.echo(write_report(stored, target, diagnosis=None if stored.diagnosis() else replay(stored)))
 
 
 @app.command()

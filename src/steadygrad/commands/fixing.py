@@ -31,7 +31,7 @@ def fix(  # noqa: PLR0917
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 2,
     budget: Annotated[
         str | None,
-        typer.Option(help="Time for everything, e.g. 90s, 5m. Default: 11 times the script's own.", metavar="TIME"),
+        typer.Option(help="Time for everything, e.g. 90s, 5m. Default: 10 times the script's own.", metavar="TIME"),
     ] = None,
     backend: Annotated[str, typer.Option(help="Where trials run: local or ray.")] = "local",
     address: Annotated[

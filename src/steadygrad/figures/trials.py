@@ -31,7 +31,7 @@ def trials_chart(result: FixResult) -> Chart | None:
     others = [s for s in result.standings if s is not result.recommended and s.candidate.kind != "no-op"]
     curves = [(title(s.candidate), s.first, PALETTE[i % len(PALETTE)]) for i, s in enumerate(others[:MAX_CURVES])]
     drawn = [r for r in [result.control[0], *(r for _, r, _ in curves)] if r.curve]
-    figure = blank(y="loss", log=_positive(drawn), height=360)
+    figure = blank(y="loss", log=_spans_decades(drawn), height=360)
     for name, trial, color in curves:
         line(figure, _finite(trial), name, color, width=1.1, opacity=0.75)
     _curve(figure, "the script as it is", result.control[0], LIMIT)
@@ -61,6 +61,6 @@ def _finite(trial: TrialResult) -> list[tuple[int, float]]:
     return [(step, value) for step, value in values if abs(value) <= limit or value <= values[0][1]]
 
 
-def _positive(trials: list[TrialResult]) -> bool:
+def _spans_decades(trials: list[TrialResult]) -> bool:
     values = [value for trial in trials for _, value in _finite(trial)]
-    return bool(values) and min(values) > 0
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)

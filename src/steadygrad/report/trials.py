@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from steadygrad.trials.job import title
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
-from steadygrad.trials.words import cost, gain, headline, loss_of, patch_state, state
+from steadygrad.trials.words import cost, gain, headline, loss_of, outcome, patch_state, state
 
-__all__ = ["Row", "cost", "diff_lines", "gain", "headline", "patch_state", "rows", "title"]
+__all__ = ["Row", "cost", "diff_lines", "gain", "headline", "outcome", "patch_state", "rows", "title"]
 
 VERDICTS = {
     "fixed": "A fix was found",

@@ -20,7 +20,7 @@ from steadygrad.terminal.text import one_line, sparkline
 from steadygrad.trials.job import Attempt, Job, title
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
-from steadygrad.trials.words import cost, gain, headline, loss_of, patch_state, state
+from steadygrad.trials.words import cost, gain, headline, loss_of, outcome, patch_state, state
 
 _STYLES = {"good": "green", "fair": "yellow", "bad": "red", "nothing": "dim"}
 _WIDTH = 34
@@ -144,11 +144,8 @@ def _answer(result: FixResult, best: Standing) -> Iterator[Text]:
     yield Text.assemble("  remedy   ", (title(best.candidate), "bold green"))
     if best.candidate.why:
         yield Text(f"           {one_line(best.candidate.why)}", style="dim")
-    before, after = result.control[0], best.first
-    yield Text.assemble("  before   ", (_curve(before).ljust(16), "red"), f"  loss {_number(before.loss)}")
-    yield Text.assemble(
-        "  after    ", (_curve(after).ljust(16), "green"), f"  loss {_number(after.loss)}", f", {gain(result, best)}"
-    )
+    yield Text.assemble("  before   ", (_curve(result.control[0]), "red"))
+    yield Text.assemble("  after    ", (_curve(best.first).ljust(16), "green"), f"  {outcome(result, best)}")
 
 
 def _table(result: FixResult) -> Table:
@@ -163,7 +160,7 @@ def _table(result: FixResult) -> Table:
         shown = Text(title(standing.candidate), style="bold green" if standing is result.recommended else "")
         if standing.candidate.kind == "random":
             shown.append(" (at random)", style="dim")
-        compared = gain(result, standing, brief=True) if standing.works else ""
+        compared = gain(result, standing) if standing.works else ""
         table.add_row(Text(mark, style="green"), shown, loss_of(standing.first), compared, _state(standing.first))
     hidden = len(result.standings) - _ROWS
     if hidden > 0:

@@ -33,9 +33,9 @@ from steadygrad.view import View
 CONTROL = Candidate((), "", "the script as it is", "control")
 PATCHED = Candidate((), "", "the script with the remedy written in", "patched")
 #: The whole search takes no more than this many times the script's own time, unless a budget is given ...
-TIMES = 11.0
+TIMES = 10.0
 #: ... or this many seconds, which even a script of a moment may cost.
-AT_LEAST = 30.0
+AT_LEAST = 15.0
 #: Of a budget, the control takes no more than this share.
 CONTROL_SHARE = 0.2
 #: A run in which nothing is wrong yet goes on to this many times the steps.
@@ -74,7 +74,7 @@ class Settings:
     Args:
         steps: of every trial; fewer where the script ends before.
         seeds: repetitions of the leaders, the first included.
-        budget: seconds for everything; by default eleven times the script's own time for these steps.
+        budget: seconds for everything; by default ten times the script's own time for these steps.
     """
 
     steps: int = 300

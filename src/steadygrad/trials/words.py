@@ -32,20 +32,30 @@ def _unknown(result: FixResult) -> str:
     return "there was too little to judge by"
 
 
-def gain(result: FixResult, standing: Standing, *, brief: bool = False) -> str:
-    """An improvement over the control: a ratio of losses, the share of the way to the best, or findings less."""
+def gain(result: FixResult, standing: Standing) -> str:
+    """An improvement over the control in a word: a ratio of losses, a share of the way to the best, findings less."""
     if standing.improvement is None:
         return ""
     if result.scale == "health":
         return f"{standing.improvement:.2g} findings less"
     if result.control[0].loss is None:
-        return "finite" if brief else "where the script as it is ends in NaN"
-    low, high = standing.interval or (standing.improvement, standing.improvement)
+        return "finite"
+    return f"{standing.improvement:+.0%}" if result.scale == "linear" else ratio(standing.improvement)
+
+
+def outcome(result: FixResult, best: Standing) -> str:
+    """What the recommended remedy achieves, as the rest of a sentence that begins with the number of steps."""
+    loss, control = best.first.loss, result.control[0].loss
+    if result.scale == "health" or loss is None or best.improvement is None:
+        return f"there are {gain(result, best)}" if best.improvement else "nothing is found any more"
+    if control is None:
+        return f"the loss is {loss:.4g}, where the script as it is ends in NaN"
+    low, high = best.interval or (best.improvement, best.improvement)
     if result.scale == "linear":
-        text, span = f"{standing.improvement:+.0%}", f" ({low:+.0%} to {high:+.0%})"
-    else:
-        text, span = ratio(standing.improvement), f" the loss ({ratio(high)} to {ratio(low)})"
-    return text + (span if standing.interval and not brief else "")
+        span = f" ({low:+.0%} to {high:+.0%})" if best.interval else ""
+        return f"the loss is {loss:.4g} in place of {control:.4g}: {best.improvement:+.0%} of the way{span}"
+    span = f" ({ratio(high)} to {ratio(low)})" if best.interval else ""
+    return f"the loss is {loss:.4g} in place of {control:.4g}: {ratio(best.improvement)}{span}"
 
 
 def ratio(improvement: float) -> str:
