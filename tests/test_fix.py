@@ -199,6 +199,49 @@ def test_without_time_only_the_first_candidates_are_tried() -> None:
     assert tried == LOWER[:5]
 
 
+class Broken(Bench):
+    """Ctrl-C in the second round, when one of its trials is over."""
+
+    def run(self, jobs: Sequence[Job], *, watcher: Watcher, done: Done, deadline: float = math.inf) -> list[Attempt]:
+        if self.rounds < 2:
+            return super().run(jobs, watcher=watcher, done=done, deadline=deadline)
+        super().run(jobs[:1], watcher=watcher, done=done, deadline=deadline)
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_loses_no_trial_that_was_over() -> None:
+    bench = Broken(better)
+    found = Observed(
+        Script(("train.py",), "."), Settings(),
+        folder=Path("none"), backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        found.run()
+    result = found.result()
+    assert result.trials == len(bench.jobs) == 8  # control, no-op, five candidates, and the first of the second round
+    assert result.recommended is not None
+
+
+def test_luck_with_one_seed_gives_way_to_the_next() -> None:
+    lucky = LOWER[:LEADERS]
+
+    class Lucky(Bench):
+        def _attempt(self, job: Job) -> Attempt:
+            attempt = super()._attempt(job)
+            worse = job.candidate in lucky and job.seed > 0
+            return replace(attempt, result=replace(attempt.result, loss=5.0)) if worse else attempt
+
+    bench = Lucky(lambda c: 0.1 if c in lucky else 0.4 if c == LOWER[4] else 2.0)
+    found = Observed(
+        Script(("train.py",), "."), Settings(),
+        folder=Path("none"), backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    result = found.run()
+    assert result.recommended is not None
+    assert result.recommended.candidate == LOWER[4]
+    assert [r.seed for r in result.control] == [0, 1, 2]
+
+
 class Cut(Bench):
     """The control is cut off after 60 steps, which are on record."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from steadygrad.history import History
@@ -101,6 +102,7 @@ class Search:
         self._backend, self._propose, self._display = backend, propose, display
         self._started = time.monotonic()
         self._number = 0
+        self._lock = Lock()
         self.attempts: dict[Candidate, list[TrialResult]] = {}
         self.control: list[TrialResult] = []
         self.diagnosis = Diagnosis("unknown")
@@ -124,6 +126,8 @@ class Search:
             self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
         self._combine()
         self._repeat(self._leaders())
+        if not any(s.works for s in repeated(self.standings())):
+            self._repeat(self._leaders())  # what worked with one seed may have been luck: the next ones
         return self.result()
 
     def _observe(self) -> History:
@@ -148,6 +152,10 @@ class Search:
             self.steps = attempt.result.steps
         self._trial_seconds = attempt.result.seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
+        if self._too_short():
+            self.remarks.append(f"{self.steps} steps are few: what shows later was not seen")
+        if attempt.limited and self.diagnosis.verdict == "healthy":
+            self.remarks.append(f"only the first {self.steps} steps were looked at; --steps looks at more")
         return history
 
     def _settle_for_less(self, result: TrialResult) -> None:
@@ -156,6 +164,12 @@ class Search:
         status = "finished" if result.loss is not None else "non-finite"
         self.control = [replace(result, status=status, verdict=self.diagnosis.verdict, symptoms=symptoms, note="")]
         self.remarks.append(f"the budget allows {result.steps} steps for each trial")
+
+    def _too_short(self) -> bool:
+        """The script ended by itself, nothing was found, and only the number of steps leaves a doubt."""
+        seen = not any(check.check == "observation" for check in self.diagnosis.checks_not_run)
+        ended = bool(self.control) and self.control[0].status == "finished" and self.control[0].steps > 0
+        return self.diagnosis.verdict == "unknown" and ended and seen and not self.diagnosis.symptoms
 
     def _keep_apart(self, before: Listing | None) -> None:
         """Where the script writes files, give every trial its own."""
@@ -192,16 +206,10 @@ class Search:
         if not leaders or self.settings.seeds < 2:
             return
         self._display.say("Repeating the best with other seeds")
-        deadline = self._deadline()
         rule = Rule(self.steps)
-        jobs = [self._job(c, s, rule) for s in range(1, self.settings.seeds) for c in (CONTROL, *leaders)]
-        for job, attempt in zip(jobs, self._run(jobs, deadline), strict=True):
-            if attempt.result.status == "cut":
-                continue
-            if job.candidate is CONTROL:
-                self.control.append(attempt.result)
-            else:
-                self.attempts[job.candidate].append(attempt.result)
+        together = leaders if len(self.control) > 1 else (CONTROL, *leaders)
+        jobs = [self._job(c, s, rule) for s in range(1, self.settings.seeds) for c in together]
+        self._run(jobs, self._deadline(), keep=True)
         if len(self.control) < self.settings.seeds:
             self.remarks.append("the time ran out before all seeds were repeated")
 
@@ -215,21 +223,40 @@ class Search:
         if not candidates:
             return
         scale = self.scale()
-        ends = [r.loss for results in self.attempts.values() for r in results if r.status == "finished"]
+        ends = [
+            r.loss
+            for candidate, results in self.attempts.items()
+            for r in results
+            if r.status == "finished" and not candidate.changes_loss_scale
+        ]
         best = min((e for e in ends if e is not None), default=None) if scale.kind == "log" else None
         jobs = [self._job(c, seed, Rule(self.steps, None if c.changes_loss_scale else best)) for c in candidates]
         reserve = self._trial_seconds * (self.settings.seeds - 1) * (LEADERS + 1) / self.settings.jobs
-        for job, attempt in zip(jobs, self._run(jobs, self._deadline() - reserve), strict=True):
-            self.attempts.setdefault(job.candidate, []).append(attempt.result)
+        self._run(jobs, self._deadline() - reserve, keep=True)
 
     def _job(self, candidate: Candidate, seed: int, rule: Rule, *, extend: int = 0, folder: str = "") -> Job:
         self._number += 1
         timeout = 20 + 5 * self._trial_seconds if self._trial_seconds else 1e9
         return Job(self._number, self.script, candidate, seed, rule, extend, folder, timeout)
 
-    def _run(self, jobs: Sequence[Job], deadline: float) -> list[Attempt]:
+    def _run(self, jobs: Sequence[Job], deadline: float, *, keep: bool = False) -> list[Attempt]:
+        """Run jobs; ``keep`` their results as they come, so that an interruption loses none."""
+
+        def over(job: Job, attempt: Attempt) -> None:
+            with self._lock:
+                if keep:
+                    self._keep(job, attempt.result)
+            self._display.over(job, attempt)
+
         self._display.added(jobs)
-        return self._backend.run(jobs, watcher=self._display.progress, done=self._display.over, deadline=deadline)
+        return self._backend.run(jobs, watcher=self._display.progress, done=over, deadline=deadline)
+
+    def _keep(self, job: Job, result: TrialResult) -> None:
+        if job.seed and result.status == "cut":
+            return
+        kept = self.control if job.candidate is CONTROL else self.attempts.setdefault(job.candidate, [])
+        kept.append(result)
+        kept.sort(key=lambda r: r.seed)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -266,21 +293,23 @@ class Search:
         """Every candidate among the others, as far as it was tried."""
         scale = self.scale()
         noise = self._noise(scale)
-        found = [standing(c, results, self.control, scale, noise) for c, results in self.attempts.items()]
+        in_turn = sorted(self.attempts.items(), key=lambda item: self._rank.get(item[0], 0))
+        found = [standing(c, results, self.control, scale, noise) for c, results in in_turn]
         if not any(s.works and s.candidate.kind == "remedy" for s in found):
             found = [replace(s, works=True) if relieved(s, self.control[: len(s.results)], scale) else s for s in found]
         return in_order(found)
 
     def _leaders(self) -> list[Candidate]:
-        return [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"][:LEADERS]
+        """The best of those that work and were not repeated yet."""
+        able = [s for s in self.standings() if s.works and s.candidate.kind == "remedy" and len(s.results) == 1]
+        return [s.candidate for s in able][:LEADERS]
 
     def result(self) -> FixResult:
         """What was found so far."""
         scale = self.scale()
         standings = tuple(self.standings())
-        repeated = [s for s in standings if len(s.results) == max((len(x.results) for x in standings), default=0)]
-        best = best_of(repeated, rank=self._rank)
-        healthy = self.diagnosis.verdict == "healthy"
+        best = best_of(repeated(standings), rank=self._rank)
+        healthy = self.diagnosis.verdict == "healthy" or self._too_short()
         verdict = "fixed" if best else "nothing-to-fix" if healthy else "no-fix-found" if self.attempts else "unknown"
         return FixResult(
             script=" ".join(self.script.words),
@@ -297,6 +326,12 @@ class Search:
             plain_seconds=self.plain_seconds,
             remarks=tuple(self.remarks),
         )
+
+
+def repeated(standings: Sequence[Standing]) -> list[Standing]:
+    """Those tried with as many seeds as any."""
+    most = max((len(s.results) for s in standings), default=0)
+    return [s for s in standings if len(s.results) == most]
 
 
 def codes(candidate: Candidate) -> set[str]:
