@@ -28,7 +28,7 @@ BASE = "records errors notices"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis remedies replay trials jsonfile figures report terminal"
-EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child cli"
+EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child ranks cli"
 
 TABLE = {
     # 0: what crosses layers
@@ -67,6 +67,7 @@ TABLE = {
     # 6: advising
     "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
     "rewrite": Row(f"{BASE} history", "libcst"),
+    "ranks": Row(f"{BASE} history"),
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
     "trials": Row(
         f"{BASE} store history view diagnosis remedies replay rewrite", "ray", lazily="runner interventions cli"

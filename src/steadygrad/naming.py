@@ -91,6 +91,8 @@ class Registry:
         self.sites: list[SiteInfo] = []
         #: Whether functional activations are looked for: switched off once a model is seen to use none.
         self.watch_functions = True
+        #: Whether parameters are spread over processes.
+        self.sharded = False
         self._on_parameters = on_parameters
         self._on_sites = on_sites
         self._row: dict[int, int] = {}  # id of a parameter -> its row
@@ -319,7 +321,9 @@ class Registry:
 
     def _publish(self, added: list[tuple[int, Tensor] | None]) -> None:
         rows = [entry for entry in added if entry is not None]
-        real = [(row, p) for row, p in rows if not p.is_meta and p.numel()]
+        self.sharded = self.sharded or any(stats.sharded(p) for _, p in rows)
+        parts = [(row, stats.local(p)) for row, p in rows]
+        real = [(row, p) for row, p in parts if not p.is_meta and p.numel()]
         norms = stats.moments([p for _, p in real])[:, 1].tolist() if real else []
         for (row, p), norm in zip(real, norms, strict=True):
             self.parameters[row] = replace(self.parameters[row], init_rms=norm / math.sqrt(p.numel()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from steadygrad.child import Trial, TrialOptions
@@ -13,11 +13,12 @@ from steadygrad.errors import StoreError
 from steadygrad.guard import Guard, zerocode
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
+from steadygrad.ranks import Mailbox, Part, current
 from steadygrad.records import Diagnosis, Fact, RemedySpec, StepRecord, Symptom
 from steadygrad.remedies import format_spec, install
 from steadygrad.report import write_report
 from steadygrad.session import Session, say
-from steadygrad.store import Run, new_run_folder, to_json
+from steadygrad.store import RUNS_FOLDER, Run, new_run_folder, to_json
 from steadygrad.terminal import LiveStatus, print_diagnosis, print_finding
 from steadygrad.watching import activate
 
@@ -56,6 +57,9 @@ class ObservedRun:
         self._undo: Callable[[], None] | None = None
         self._trial = Trial(options.trial, self._unhealthy)
         self._guard: zerocode.ZeroCode | None = None
+        self._part = _part(options)
+        if self._part is not None and not self._part.records:  # rank 0 answers for all
+            self._options = replace(options, quiet=True, report=False, json_file=None, fail_on=None)
 
     @property
     def name(self) -> str:
@@ -66,6 +70,8 @@ class ObservedRun:
     def before(self) -> None:
         """Observation on."""
         options = self._options
+        if self._part is not None:
+            self._part.begin()
         meta = {
             "script": self.name,
             "argv": list(options.target.argv),
@@ -91,14 +97,14 @@ class ObservedRun:
             self._status.__enter__()
 
     def _folder(self) -> Path | None:
+        if self._part is not None and not self._part.records:
+            return None
         if self._options.out is not None:
             return self._options.out
         if not self._options.trial.recorded:
             return None
         try:
-            return new_run_folder(
-                Path("steadygrad-runs"), self._options.target.script or self._options.target.module or "run"
-            )
+            return new_run_folder(RUNS_FOLDER, self._options.target.script or self._options.target.module or "run")
         except StoreError as error:
             say(f"this run is not recorded: {error}")
             return None
@@ -115,6 +121,8 @@ class ObservedRun:
 
     def _finding(self, symptom: Symptom) -> None:
         self._state = symptom.severity if self._state != "critical" else self._state
+        if self._part is not None and self._session is not None and not self._session.closed:
+            self._part.found(symptom, self._session.history)
         if not self._options.quiet:
             print_finding(symptom)
 
@@ -130,7 +138,10 @@ class ObservedRun:
         self._take_back(session)
         if self._guard is not None:
             session.fact(Fact("guard-summary", session.history.steps, self._guard.as_fact()))
+        remarks = self._gather(session, outcome)
         self.verdict = session.close()
+        if self._part is not None and not self._part.records:
+            self._part.leave(session.history, self.verdict, outcome=outcome.kind, error=_one_line(outcome.error))
         self._unguard()
         steps, overhead = session.history.steps, session.overhead[0]
         self._trial.answer(
@@ -142,6 +153,19 @@ class ObservedRun:
             write_json(self._options.json_file, to_json(meta, self.verdict))
         if not self._options.quiet:
             print_diagnosis(self.verdict, meta, report)
+            for line in remarks:
+                say(line)
+
+    def _gather(self, session: Session, outcome: Outcome) -> list[str]:
+        """What the other ranks of this training left, into the run's record; and what to say of them."""
+        if self._part is None or not self._part.records:
+            return []
+        facts = self._part.gather(session.history, outcome=outcome.kind, error=_one_line(outcome.error))
+        for fact in facts:
+            session.fact(fact)
+        if session.folder is not None:
+            self._part.keep(session.folder)
+        return self._part.remark(facts)
 
     def _take_back(self, session: Session) -> None:
         """The remedies off again, and what came of them into the run's record."""
@@ -179,6 +203,20 @@ class ObservedRun:
             return False
         limit = _SEVERITY[self._options.fail_on]
         return any(_SEVERITY[s.severity] >= limit for s in self.verdict.symptoms)
+
+
+def _part(options: RunOptions) -> Part | None:
+    """This process's part where a launcher such as torchrun started several."""
+    rank = current()
+    if rank is None or not options.trial.recorded:
+        return None
+    box = options.out / "ranks" if options.out is not None else RUNS_FOLDER / f".ranks-{rank.group}"
+    return Part(rank.index, rank.world, Mailbox(box), say=say)
+
+
+def _one_line(error: BaseException | None) -> str:
+    """Kind and first line of an exception."""
+    return "" if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def run(options: RunOptions) -> int:

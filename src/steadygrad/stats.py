@@ -47,9 +47,25 @@ MOMENTS = (
 
 def measurable(tensor: Tensor) -> bool:
     """Whether a tensor has numbers of its own: not on the meta device, not nested, not a view of a transform."""
-    if type(tensor).__name__ == "FakeTensor" or tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+    if (
+        type(tensor).__name__ == "FakeTensor"
+        or sharded(tensor)
+        or tensor.is_meta
+        or tensor.is_nested
+        or tensor.layout != torch.strided
+    ):
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def sharded(tensor: Tensor) -> bool:
+    """Whether the tensor is spread over processes (a DTensor): an operation on it may wait for the other ones."""
+    return hasattr(tensor, "_local_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor. Nothing is communicated, so it does not matter what the others do."""
+    return tensor.detach()._local_tensor if sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from steadygrad.detectors import activations, batchnorm, clipping, gradients, losses, nonfinite, updates
+from steadygrad.detectors import activations, batchnorm, clipping, gradients, losses, nonfinite, ranks, updates
 from steadygrad.detectors.base import Detector
 from steadygrad.history import History
 from steadygrad.records import NotRun, Symptom
@@ -30,6 +30,7 @@ DETECTORS: tuple[Detector, ...] = (
     updates.UNDERSIZED,
     batchnorm.UNRELIABLE,
     clipping.INEFFECTIVE,
+    ranks.REPLICA_DRIFT,
 )
 
 

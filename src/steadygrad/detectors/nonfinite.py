@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from steadygrad.detectors.base import Detector, listed
+from steadygrad.detectors.ranks import ranked, ranks_fact
 from steadygrad.history import StreamHistory
 from steadygrad.records import Symptom
 from steadygrad.view import View
@@ -21,12 +22,29 @@ ORDINARY_SKIPS = 17
 
 
 def _find(view: View) -> Iterator[Symptom]:
+    seen = False
     for stream in view.streams:
         first = _first_bad_step(stream)
         if first is not None:
+            seen = True
             yield _symptom(view, stream, first)
         elif len(stream.amp_skips) > max(ORDINARY_SKIPS, 0.1 * stream.amp_steps):
             yield _skipping(stream)
+    if not seen:
+        yield from _on_another_rank(view)
+
+
+def _on_another_rank(view: View) -> Iterator[Symptom]:
+    """What only another process of the same training has seen."""
+    found = ranks_fact(view).get("nonfinite")
+    if found is None or view.main is None:
+        return
+    origins = [f.data for f in view.history.facts("origin") if f.data.get("found")]
+    gave = f": {origins[0]['op']} gave {origins[0]['result']} at {origins[0].get('source', '?')}" if origins else ""
+    message = f"the loss became non-finite at step {found['step']} on {ranked(found['ranks'])} only{gave}"
+    location = place(dict(origins[0])) if origins else ""
+    evidence = {"steps": 1.0, "rank": float(found["ranks"][0])}
+    yield Symptom("non-finite", "critical", location, found["step"], view.main.last_step, evidence, message)
 
 
 def _first_bad_step(stream: StreamHistory) -> int | None:
@@ -48,6 +66,9 @@ def _symptom(view: View, stream: StreamHistory, first: int) -> Symptom:
         location = view.history.named(bad)[0] if 0 < len(bad) < len(view.parameters) else ""
         names = f" in {listed(view.history.named(bad))}" if bad else ""
         message = f"{what} became non-finite at step {first}{names if what != 'the loss' else ''}"
+    elsewhere = ranks_fact(view).get("nonfinite")
+    if elsewhere is not None and elsewhere["step"] <= first and 0 not in elsewhere["ranks"]:
+        message += f"; it came from {ranked(elsewhere['ranks'])}, whose loss was not finite at step {elsewhere['step']}"
     count = max(1, stream.loss.nonfinite, stream.grad_norm.nonfinite)
     evidence = {"steps": float(count), "last_finite_loss": _last_finite(stream)}
     return Symptom("non-finite", "critical", location, first, stream.last_step, evidence, message, count)

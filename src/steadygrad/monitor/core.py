@@ -201,6 +201,9 @@ class Monitor:
         self._clips_itself = True
         if self._schedule.sampled:
             self._structure.note_source("clip", user_frame(3))
+        if stats.sharded(total):  # to read it would be to wait for the other processes
+            self._pending.raw.clear()
+            return False
         return self._pending.clips.scaled(parameters, float(max_norm), total, ours=ours)
 
     def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
@@ -263,6 +266,8 @@ class Monitor:
 
     def _remember_weights(self, stream: Stream) -> None:
         parameters = self._streams.parameters(stream)
+        if stream.sharded:
+            parameters = [stats.local(p) for p in parameters]
         if parameters and not stream.unreal:
             stream.weights = weights_before(parameters, stream.rows)
 

@@ -93,13 +93,14 @@ def _spread_out(norms: NDArray[np.float32], rows: Rows, size: int) -> NDArray[np
 
 def loss_value(loss: Tensor) -> float:
     """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
-    loss = loss.detach()
+    loss = stats.local(loss.detach())
     return float((loss.real if loss.is_complex() else loss).sum())
 
 
 def is_cleared(parameter: Tensor | None) -> bool:
     """Whether a parameter has no gradient, or one of zeros."""
     grad = parameter.grad if parameter is not None else None
+    grad = stats.local(grad) if grad is not None else None
     if grad is None or grad.layout != torch.strided or not grad.numel():
         return True
     return not bool(grad.reshape(-1)[:: max(1, grad.numel() // 4096)].any())

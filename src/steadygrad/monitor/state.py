@@ -61,6 +61,7 @@ class Stream:
     ids: tuple[int, ...] = ()
     rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     unreal: bool = False  # holds parameters without numbers (the meta device)
+    sharded: bool = False  # holds parameters of which this process has a part: that part is measured
     steps: int = 0
     spread: Spread = field(default_factory=Spread)
     weights: Weights | None = None
@@ -74,17 +75,21 @@ class Stream:
     def keep_untouched(self, reference: weakref.ref[Tensor]) -> None:
         """Remember a parameter's values, to see later whether the script has updated it."""
         parameter = reference()
-        self.untouched = (reference, stats.thinned(parameter).clone()) if parameter is not None else None
+        self.untouched = (reference, _thinned(parameter)) if parameter is not None else None
 
     def is_untouched(self) -> bool:
         """Whether that parameter still has those values."""
         kept, self.untouched = self.untouched, None
         parameter = kept[0]() if kept is not None else None
-        return kept is not None and parameter is not None and torch.equal(stats.thinned(parameter), kept[1])
+        return kept is not None and parameter is not None and torch.equal(_thinned(parameter), kept[1])
 
     def holder(self) -> Any:
         """The optimizer, or None: gone, or the script updates by itself."""
         return self.optimizer() if self.optimizer is not None else None
+
+
+def _thinned(parameter: Tensor) -> Tensor:
+    return stats.thinned(stats.local(parameter)).clone()
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from steadygrad import stats
 from steadygrad.frames import user_frame
 from steadygrad.monitor.state import Rows, Sink, Stream
 from steadygrad.naming import Registry
@@ -77,6 +78,7 @@ class Streams:
             self._registry.assign(parameters, stream.index, decays)
             rows = [self._registry.index_of(p) for p in parameters]
             stream.unreal = any(p.is_meta or row is None for p, row in zip(parameters, rows, strict=True))
+            stream.sharded = any(map(stats.sharded, parameters))
             stream.ids, stream.rows = ids, np.array([0 if row is None else row for row in rows], dtype=np.int64)
         return parameters
 
@@ -99,6 +101,8 @@ class Streams:
             return [g for ref, g in stream.functional if ref() is not None], stream.rows
         found = [p.grad for p in parameters]
         present = [g for g in found if g is not None]
+        if stream.sharded:
+            present = [stats.local(g) for g in present]
         if len(present) == len(found):
             return present, stream.rows
         return present, stream.rows[np.array([g is not None for g in found], dtype=bool)]

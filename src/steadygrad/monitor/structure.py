@@ -58,7 +58,7 @@ class Structure:
     def at_backward(self, roots: Sequence[Tensor], value: float, pending: Pending, *, optimizers: bool) -> None:
         """Look at the graph of a loss and at what the loss functions were fed."""
         wanted = self._schedule.take_structure()
-        if wanted:
+        if wanted and not self._registry.sharded:  # there the graph ends in whole weights, made for this one step
             facts = graph.walk(roots)
             self._register_leaves(facts, pending.frame, optimizers)
             self._emit_graph(facts)

@@ -56,6 +56,8 @@ def find_origin(
         return data | {"why": "a parameter was already non-finite before this step"}
     if frame is None:
         return data | {"why": "backward was not called from Python code with a source"}
+    if registry.sharded:
+        return data | {"why": "the parameters are spread over several processes, and a copy of one cannot run alone"}
     if not hasattr(os, "fork") or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return data | {"why": "the process cannot be forked here (CUDA is initialised or the platform has no fork)"}
     plan = replay_plan(frame, line)

@@ -21,6 +21,11 @@ except ImportError:  # Windows, where nothing is forked
     fcntl = None  # type: ignore[assignment]
 
 TIMEOUT_SECONDS = 20.0
+COLLECTIVES = (
+    "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "all_to_all_single",
+    "barrier", "broadcast", "broadcast_object_list", "gather", "recv", "reduce", "reduce_scatter",
+    "reduce_scatter_tensor", "scatter", "send",
+)  # fmt: skip
 
 
 def in_forked_copy(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -51,6 +56,7 @@ def _child(work: Callable[[], dict[str, Any]], write: int) -> None:
     try:
         _cut_off(write)
         torch.set_num_threads(1)
+        _alone()
         warnings.simplefilter("ignore")
         with torch.autograd.set_detect_anomaly(True, check_nan=False):
             answer = work()
@@ -71,6 +77,23 @@ def _cut_off(answer: int) -> None:
             with contextlib.suppress(OSError):
                 if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
                     os.dup2(null, descriptor)
+
+
+def _alone() -> None:
+    """No other process takes part in the copy's work: a replica runs by itself, and nobody is waited for."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    from torch.nn.parallel import DistributedDataParallel
+
+    def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
+        return model.module(*args, **kwargs)
+
+    def absent(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the step communicates with other processes")
+
+    DistributedDataParallel.forward = forward  # type: ignore[assignment,method-assign]
+    for name in COLLECTIVES:
+        setattr(torch.distributed, name, absent)
 
 
 def _descriptors() -> list[int]:
