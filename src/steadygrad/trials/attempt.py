@@ -154,7 +154,13 @@ def _result(job: Job, seen: _Seen, *, stopped: str, code: int, log: Path, second
         seconds=seconds,
         note=note or applied,
     )
-    return Attempt(result, bool(end.get("limited")), float(end.get("overhead", 0.0)), tuple(end.get("modules", ())))
+    return Attempt(
+        result,
+        limited=bool(end.get("limited")),
+        overhead=float(end.get("overhead", 0.0)),
+        script_seconds=float(end.get("seconds", seconds)),
+        modules=tuple(end.get("modules", ())),
+    )
 
 
 def _status(job: Job, seen: _Seen, *, stopped: str, code: int, loss: float | None, log: Path) -> tuple[str, str]:

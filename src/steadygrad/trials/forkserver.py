@@ -8,6 +8,7 @@ that it was given.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -77,6 +78,8 @@ def _import(modules: list[str]) -> None:
     for module in modules:
         with contextlib.suppress(Exception):  # the script will say what is wrong with it
             importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # a fork that went through all of this at its end would copy it, and take longer than its training
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> None:
@@ -100,6 +103,7 @@ def main() -> None:
     os.set_inheritable(channel.fileno(), False)
     importlib.import_module("steadygrad.runner")
     importlib.import_module("steadygrad.interventions")
+    _import(["torch._dynamo"])  # which the first optimizer of a script would import, for as long as torch itself takes
     from steadygrad.cli import main as run
 
     if serve(channel) is not None:

@@ -76,12 +76,14 @@ class Attempt:
         finite: whether the loss ended finite.
         limited: the script was left at the step limit; it had not ended by itself.
         overhead: seconds of ``result.seconds`` that observation took.
+        script_seconds: of these, what the script itself took, without the start of its process.
         modules: top-level modules that the script had imported at its end.
     """
 
     result: TrialResult
     limited: bool = False
     overhead: float = 0.0
+    script_seconds: float = 0.0
     modules: tuple[str, ...] = field(default=(), repr=False)
 
 

@@ -47,7 +47,7 @@ LEADERS = 3
 #: Pairs of what works that are tried together.
 COMBINED = 2
 #: Candidates proposed at first, and where none of them works, controls included.
-PROPOSED, MORE = 14, 28
+PROPOSED, MORE = 18, 32
 
 Propose = Callable[[History, Diagnosis, int], list[Candidate]]
 
@@ -150,7 +150,7 @@ class Search:
             self._settle_for_less(attempt.result)
         if attempt.result.status in ("finished", "cut") or attempt.limited:
             self.steps = attempt.result.steps
-        self._trial_seconds = attempt.result.seconds
+        self._trial_seconds = attempt.script_seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
         if self._too_short():
             self.remarks.append(f"{self.steps} steps are few: what shows later was not seen")
@@ -236,7 +236,7 @@ class Search:
 
     def _job(self, candidate: Candidate, seed: int, rule: Rule, *, extend: int = 0, folder: str = "") -> Job:
         self._number += 1
-        timeout = 20 + 5 * self._trial_seconds if self._trial_seconds else 1e9
+        timeout = 30 + 5 * self._trial_seconds if self._trial_seconds else 1e9
         return Job(self._number, self.script, candidate, seed, rule, extend, folder, timeout)
 
     def _run(self, jobs: Sequence[Job], deadline: float, *, keep: bool = False) -> list[Attempt]:
