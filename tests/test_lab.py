@@ -73,8 +73,8 @@ YES, NO, OPEN = [1.0, 1.1, 0.9], [-1.0, -1.1, -0.9], [1.0, -1.0, 0.1]
         ((NO, NO), "does not hold", "does not hold"),
         ((OPEN, NO), "does not hold", "does not hold"),
         ((OPEN, OPEN), "does not hold", "does not hold (not shown by these seeds)"),
-        ((YES, NO), "holds only when", "holds only when case 0; not when case 1"),
-        ((YES, OPEN, YES), "holds only when", "holds only when case 0 or case 2; not when case 1"),
+        ((YES, NO), "holds only when", "holds only when case 0. Not when case 1"),
+        ((YES, OPEN, YES), "holds only when", "holds only when case 0; or case 2. Not when case 1"),
     ],
 )
 def test_the_three_verdicts(effects: tuple[list[float], ...], word: str, text: str) -> None:

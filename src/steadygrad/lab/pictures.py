@@ -25,17 +25,32 @@ def curves(
     log: bool = True,
     arms: Sequence[str] | None = None,
     name: str = "",
+    window: int = 1,
 ) -> Picture:
-    """A curve of every arm: the median over seeds, and all seeds between the edges of the band."""
+    """A curve of every arm: the median over seeds, and all seeds between the edges of the band.
+
+    ``window`` above 1 draws means over as many steps, for curves whose noise hides them.
+    """
     figure = blank(x="step", y=y or curve.replace("_", " "), log=log, height=360)
     every = list(next(iter(runs.values())))
     for index, arm in enumerate(arms or [a for a in every if curve in next(iter(runs.values()))[a].curves]):
-        _arm(figure, [seed[arm].curves[curve] for seed in runs.values()], arm, PALETTE[index % len(PALETTE)])
+        seeds = [smooth(seed[arm].curves[curve], window) for seed in runs.values()]
+        _arm(figure, seeds, arm, PALETTE[index % len(PALETTE)])
     if log:
         fit_log_axis(figure)
     figure.update_layout(showlegend=True)
     caption = caption or "Median over seeds; the band holds all of them."
     return Picture(name or curve.replace("_", "-"), title or "Loss", caption, figure)
+
+
+def smooth(values: list[float], window: int) -> list[float]:
+    """Running means over the last ``window`` values.
+
+    Example:
+        >>> smooth([1.0, 3.0, 5.0], 2)
+        [1.0, 2.0, 4.0]
+    """
+    return [sum(values[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(values))]
 
 
 def _arm(figure: go.Figure, seeds: list[list[float]], name: str, color: str) -> None:

@@ -96,9 +96,5 @@ def judge(experiment: Experiment, runs: Runs) -> Verdict:
         opened = all(f.holds is None for f in findings)
         return Verdict("does not hold", "does not hold" + (" (not shown by these seeds)" if opened else ""), findings)
     others = [f.condition.name for f in findings if not f.holds]
-    text = f"holds only when {_listed(yes)}; not when {_listed(others)}"
+    text = f"holds only when {'; or '.join(yes)}. Not when {'; or '.join(others)}"
     return Verdict("holds only when", text, findings)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]

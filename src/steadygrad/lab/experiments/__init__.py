@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from steadygrad.lab.experiment import Experiment
-from steadygrad.lab.experiments import batchnorm, clipping, depth, initial, optimizers, ranks, rates, recipes
+from steadygrad.lab.experiments import (
+    batchnorm,
+    clipping,
+    depth,
+    initial,
+    optimizers,
+    ranks,
+    rates,
+    recipes,
+    statistics,
+)
 
-FAMILIES = (depth, initial, clipping, rates, optimizers, batchnorm, recipes, ranks)
+FAMILIES = (depth, initial, clipping, rates, optimizers, batchnorm, recipes, statistics, ranks)
 EXPERIMENTS: dict[str, Experiment] = {e.name: e for family in FAMILIES for e in family.EXPERIMENTS}

@@ -58,7 +58,7 @@ STD10 = Experiment(
         ),
     ),
     lambda runs: [
-        pictures.curves(runs, caption="Clipped, the loss stays where it began: the cause is the init. Kaiming removes it."),
+        pictures.curves(runs, caption="Clipped, the loss hardly leaves where it began: the cause is the init. Kaiming removes it."),
         pictures.curves(runs, curve="grad_norm", y="gradient norm before clipping", title="Gradient norm"),
     ],
     "Drawing the weights anew is the remedy: compare the two Kaiming curves, which need no clip.",

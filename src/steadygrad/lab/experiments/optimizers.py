@@ -53,7 +53,7 @@ SCALING = Experiment(
     _scaling,
     tuple(
         Condition(
-            f"features are {case}, {name}", f"end loss, SGD / {name}, each at its best rate",
+            f"features are {case}, with {name}", f"end loss, SGD / {name}, each at its best rate",
             less_loss(f"{name}, {case}", than=f"SGD, {case}"), math.log10(1.2),
         )
         for case in ("badly scaled", "standardised")
@@ -133,13 +133,13 @@ PENALTIES = Experiment(
     (
         *(
             Condition(
-                f"the trouble is overfitting, {name}", f"share of wrong digits, without / with {name}", _test_ratio(name), math.log10(1.05)
+                f"the trouble is overfitting, with {name}", f"share of wrong digits, without / with {name}", _test_ratio(name), math.log10(1.05)
             )
             for name in ("L1", "L2")
         ),
         *(
             Condition(
-                f"the trouble is weights that start too large, {name}", f"end loss, without / with {name}",
+                f"the trouble is weights that start too large, with {name}", f"end loss, without / with {name}",
                 less_loss(f"{name}, weights x3", than="none, weights x3"), math.log10(1.1),
             )
             for name in ("L1", "L2")

@@ -24,7 +24,7 @@ from steadygrad.schedules import Constant, Cosine, Exponential, Schedule, Schedu
 def _decays(seed: int, scale: float) -> Arms:
     count = steps(400, scale)
     kinds: dict[str, Schedule] = {
-        "constant": Constant(1.0),
+        "constant": Constant(),
         "step": Step(max(1, count // 4), gamma=0.3),
         "exponential": Exponential(rate=4 / count),
         "cosine": Cosine(count),
@@ -50,7 +50,7 @@ def _decay_condition(name: str, case: str) -> Condition:
     def effect(arms: Arms) -> float:
         return math.log10(arms[f"constant, {case}"].numbers["end"] / arms[f"{name}, {case}"].numbers["end"])
 
-    return Condition(f"{label}, {name}", f"end error, constant / {name}", effect, math.log10(1.1))
+    return Condition(f"{label}, with {name} decay", f"end error, constant / {name}", effect, math.log10(1.1))
 
 
 def _rate_curves(curves: dict[str, list[float]], *, log: bool = False) -> Picture:
@@ -76,7 +76,7 @@ DECAYS = Experiment(
         for name in ("step", "exponential", "cosine")
     ),
     lambda runs: [
-        pictures.curves(runs, arms=[a for a in next(iter(runs.values())) if "noisy" in a], caption="Batches of 4, noisy targets."),
+        pictures.curves(runs, arms=[a for a in next(iter(runs.values())) if "noisy" in a], window=20, caption="Batches of 4, noisy targets; means over 20 steps."),
         _rate_curves({
             "constant": [1.0] * 400, "step": [Step(100, gamma=0.3)(t) for t in range(400)],
             "exponential": [Exponential(rate=0.01)(t) for t in range(400)], "cosine": [Cosine(400)(t) for t in range(400)],
@@ -164,7 +164,7 @@ COMPOSED = Experiment(
             "intended": next(iter(runs.values()))["one composed schedule"].curves["intended"],
             "two schedulers by hand": next(iter(runs.values()))["two schedulers by hand"].curves["rate"],
         }),
-        pictures.curves(runs),
+        pictures.curves(runs, window=20, caption="Means over 20 steps."),
     ],
     "Each of torch's schedulers multiplies the rate that it finds: after a cosine that is 0, and stays so.",
 )  # fmt: skip
@@ -215,10 +215,10 @@ def _warmup(seed: int, scale: float) -> Arms:
     count = steps(150, scale)
     arms: Arms = {}
     for kind, norm_first in (("post-norm", False), ("pre-norm", True)):
-        for rate in (0.003, 0.03):
+        for rate in (0.003, 0.015):
             for name, schedule in (
-                ("no warm-up", Constant(1.0)),
-                ("warm-up", Warmup(max(1, count // 3)) >> Constant(1.0)),
+                ("no warm-up", Constant()),
+                ("warm-up", Warmup(max(1, count // 3)) >> Constant()),
             ):
                 model = transformer(seed, norm_first=norm_first)
                 optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
@@ -240,7 +240,7 @@ WARMUP = Experiment(
             less_loss(f"{kind}, {rate:g}, warm-up", than=f"{kind}, {rate:g}, no warm-up"), math.log10(1.02),
         )
         for kind in ("post-norm", "pre-norm")
-        for rate in (0.003, 0.03)
+        for rate in (0.003, 0.015)
     ),
     lambda runs: [pictures.curves(runs, log=False, caption="AdamW; a third of the run is warm-up. Characters of English text.")],
     "At least 2 % of the end loss counts. A short run: what is spent on warm-up has not been earned back everywhere.",

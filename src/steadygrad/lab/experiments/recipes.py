@@ -44,7 +44,7 @@ def _cnn(seed: int, scale: float) -> Arms:
         "without BatchNorm": (False, 0.9, GlobalNorm(5.0), Cosine(count)),
         "without momentum": (True, 0.0, GlobalNorm(5.0), Cosine(count)),
         "without clipping": (True, 0.9, None, Cosine(count)),
-        "constant rate": (True, 0.9, GlobalNorm(5.0), Constant(1.0)),
+        "constant rate": (True, 0.9, GlobalNorm(5.0), Constant()),
     }
     arms: Arms = {}
     for name, (normed, momentum, clip, schedule) in parts.items():
@@ -73,7 +73,13 @@ CNN = Experiment(
         _part("the part is clipping at 5.0", "without clipping"),
         _part("the part is the cosine", "constant rate"),
     ),
-    lambda runs: [pictures.curves(runs, caption="Digits as 3x32x32 images. Each curve lacks one part of the recipe.")],
+    lambda runs: [
+        pictures.curves(
+            runs,
+            window=5,
+            caption="Means over 5 steps. Digits as 3x32x32 images. Each curve lacks one part of the recipe.",
+        )
+    ],
     "As printed the linear layer expects 128*5*5 inputs, which no 32x32 image gives; it is sized correctly here.",
 )
 
@@ -85,7 +91,7 @@ def _rnn(seed: int, scale: float) -> Arms:
         "recipe": (torch.optim.Adam, 0.01, GlobalNorm(1.0), decay),
         "without clipping": (torch.optim.Adam, 0.01, None, decay),
         "SGD for Adam": (torch.optim.SGD, 0.5, GlobalNorm(1.0), decay),
-        "constant rate": (torch.optim.Adam, 0.01, GlobalNorm(1.0), Constant(1.0)),
+        "constant rate": (torch.optim.Adam, 0.01, GlobalNorm(1.0), Constant()),
     }
     arms: Arms = {}
     for name, (build, rate, clip, schedule) in parts.items():
@@ -121,7 +127,7 @@ def _transformer(seed: int, scale: float) -> Arms:
         "recipe": (GlobalNorm(1.0), Warmup(wave) >> warm),
         "without warm-up": (GlobalNorm(1.0), warm),
         "without clipping": (None, Warmup(wave) >> warm),
-        "warm-up, then constant": (GlobalNorm(1.0), Warmup(wave) >> Constant(1.0)),
+        "warm-up, then constant": (GlobalNorm(1.0), Warmup(wave) >> Constant()),
     }
     arms: Arms = {}
     for name, (clip, schedule) in parts.items():
