@@ -56,7 +56,7 @@ class Workers:
 
     def _start(self) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "steadygrad.lab.workers"],
+            [sys.executable, "-c", "from steadygrad.lab.workers import serve; serve()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )  # fmt: skip
@@ -87,7 +87,3 @@ def serve() -> None:
     for line in sys.stdin:
         arms = compute(*json.loads(line))
         print(json.dumps({arm: [run.curves, run.numbers] for arm, run in arms.items()}), flush=True)
-
-
-if __name__ == "__main__":
-    serve()
