@@ -98,7 +98,7 @@ def fix(case: Case, timeout: float = 1800.0) -> Repair | str:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
-                [*command, str(case.script.resolve())], cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment
+                [*command, str(case.script.resolve())], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=environment
             )
         except subprocess.TimeoutExpired:
             return f"no end after {timeout:.0f} s"
