@@ -196,3 +196,9 @@ def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int]) -> Sta
 def in_order(standings: Iterable[Standing]) -> list[Standing]:
     """Best first: those that work, then by improvement; those without a number last."""
     return sorted(standings, key=lambda s: (not s.works, -(s.improvement if s.improvement is not None else -math.inf)))
+
+
+def repeated(standings: Sequence[Standing]) -> list[Standing]:
+    """Those tried with as many seeds as any."""
+    most = max((len(s.results) for s in standings), default=0)
+    return [s for s in standings if len(s.results) == most]

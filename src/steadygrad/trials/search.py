@@ -14,6 +14,7 @@ from steadygrad.history import History
 from steadygrad.records import Candidate, Diagnosis, TrialResult
 from steadygrad.replay import load, replay
 from steadygrad.store import Run
+from steadygrad.trials.combining import pairs
 from steadygrad.trials.job import Attempt, Job, Script
 from steadygrad.trials.judge import (
     Scale,
@@ -22,6 +23,7 @@ from steadygrad.trials.judge import (
     in_order,
     noise_of,
     relieved,
+    repeated,
     scale_for,
     standing,
 )
@@ -44,8 +46,6 @@ EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
 FIRST = 5
 LEADERS = 3
-#: Pairs of what works that are tried together.
-COMBINED = 2
 #: Candidates proposed at first, and where none of them works, controls included.
 PROPOSED, MORE = 18, 32
 
@@ -192,9 +192,9 @@ class Search:
 
     def _combine(self) -> None:
         """The best remedy together with others that work by themselves, where there is time for it."""
+        best = next(iter(self._leaders()), None)
         able = [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"]
-        together = [joined(able[0], other) for other in able[1:] if not codes(other) & codes(able[0])][:COMBINED]
-        together = [c for c in together if not any(set(c.specs) == set(tried.specs) for tried in self.attempts)]
+        together = pairs(best, able, tried=self.attempts) if best is not None else []
         if together and self._affordable(least=0) >= len(together):
             for candidate in together:
                 self._rank.setdefault(candidate, len(self._rank))
@@ -302,7 +302,11 @@ class Search:
     def _leaders(self) -> list[Candidate]:
         """The best of those that work and were not repeated yet."""
         able = [s for s in self.standings() if s.works and s.candidate.kind == "remedy" and len(s.results) == 1]
-        return [s.candidate for s in able][:LEADERS]
+        leaders: list[Candidate] = []
+        while len(leaders) < LEADERS and (best := best_of(able, rank=self._rank)) is not None:
+            able.remove(best)  # so that the simpler of two equals is among them
+            leaders.append(best.candidate)
+        return leaders
 
     def result(self) -> FixResult:
         """What was found so far."""
@@ -326,21 +330,3 @@ class Search:
             plain_seconds=self.plain_seconds,
             remarks=tuple(self.remarks),
         )
-
-
-def repeated(standings: Sequence[Standing]) -> list[Standing]:
-    """Those tried with as many seeds as any."""
-    most = max((len(s.results) for s in standings), default=0)
-    return [s for s in standings if len(s.results) == most]
-
-
-def codes(candidate: Candidate) -> set[str]:
-    """The remedies of a candidate, without their values."""
-    return {spec.code for spec in candidate.specs}
-
-
-def joined(first: Candidate, second: Candidate) -> Candidate:
-    """Two candidates as one, for the cause of the first."""
-    why = f"{first.why} {second.why}"
-    scale = first.changes_loss_scale or second.changes_loss_scale
-    return Candidate((*first.specs, *second.specs), first.cause, why, changes_loss_scale=scale)
