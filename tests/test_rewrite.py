@@ -297,6 +297,10 @@ MODELS = {
         "+ nn.init.xavier_normal_(layer.weight, gain=2)",
         "+ if layer.bias is not None and layer is not drawn[-1]:", "+ nn.init.zeros_(layer.bias)"]),
     "drawn anew, one layer": (NET, "reinit-kaiming:1@fc2", ['+ nn.init.kaiming_normal_(net.fc2.weight, nonlinearity="linear")']),
+    "LSUV, by rows": (HEAD + SGD + LOOP.replace("model(x)", "model(x[i])").replace("for step", "for i"), "reinit-lsuv",
+                      ["+ from steadygrad import init", "+ init.lsuv_(model, x[:256])"]),
+    "LSUV, by a loader": (HEAD + "loader = [(x, x)]\n" + SGD + LOOP.replace("for step in range(10)", "for x, _ in loader"),
+                          "reinit-lsuv", ["+ from steadygrad import init", "+ init.lsuv_(model, next(iter(loader)))"]),
     "a bias": (BINARY, "reinit-kaiming:bias@0", ["+ nn.init.zeros_(model[0].bias)"]),
     "an activation called in the model": (NET, "swap-activation:elu@tanh", ["- x = self.fc2(x).tanh()", "+ x = F.elu(self.fc2(x))"]),
     "an output's activation": (BINARY.replace("Sigmoid", "ReLU"), "swap-activation:identity@3", [

@@ -45,7 +45,8 @@ class Hints:
 
         sources = {what: tuple(move(place) for place in places) for what, places in self.sources.items()}
         origin = {**self.origin, "source": move(str(self.origin.get("source", "")))} if self.origin else {}
-        return replace(self, sources=sources, origin=origin)
+        losses = tuple({**loss, "site": move(str(loss.get("site", "")))} for loss in self.losses)
+        return replace(self, sources=sources, origin=origin, losses=losses)
 
 
 def split_place(place: str) -> tuple[str, int]:

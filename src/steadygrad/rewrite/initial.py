@@ -49,13 +49,6 @@ def reinit_orthogonal(task: Task) -> None:
     _redraw(task, "orthogonal_", f"gain={gain:g}" if gain != 1.0 else "")
 
 
-def reinit_lsuv(task: Task) -> None:
-    """Needs a batch of the script's own data before its first step."""
-    raise Refused(
-        "it needs a batch before the first step: call steadygrad.init.lsuv_(model, batch) before the optimizer is built"
-    )
-
-
 def _redraw(task: Task, rule: str, settings: str) -> None:
     models = Models(task.script, task.names, task.training)
     if not models.roots and not models.classes:

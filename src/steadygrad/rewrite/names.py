@@ -76,8 +76,8 @@ class Names:
         """Calls of things of torch's by their last name."""
         return (call for call in self._script.find(cst.Call) if self.short(call.func) in short)
 
-    def spell(self, full: str) -> str:
-        """How a full name is written in this script; torch is imported where nothing shorter is."""
+    def spell(self, full: str, otherwise: str = "") -> str:
+        """How a full name is written in this script; where nothing is imported, its package or ``otherwise`` is."""
         best = ""
         for local in self._top:
             meaning = self._meaning[local]
@@ -86,6 +86,9 @@ class Names:
                 best = local
         if best:
             return best + full.removeprefix(self._meaning[best])
+        if otherwise:
+            self._script.add_import(otherwise)
+            return full.removeprefix(otherwise.split()[1] + ".")
         self._script.add_import(f"import {full.partition('.')[0]}")
         return full
 
