@@ -13,7 +13,8 @@ from steadygrad.lab.experiments import (
     rates,
     recipes,
     statistics,
+    thresholds,
 )
 
-FAMILIES = (depth, initial, clipping, rates, optimizers, batchnorm, recipes, statistics, ranks)
+FAMILIES = (depth, initial, clipping, thresholds, rates, optimizers, batchnorm, recipes, statistics, ranks)
 EXPERIMENTS: dict[str, Experiment] = {e.name: e for family in FAMILIES for e in family.EXPERIMENTS}
