@@ -119,6 +119,7 @@ def test_the_busiest_stream_counts() -> None:
         limit.count(StepRecord(step, stream=1))
     with pytest.raises(StepsReached):
         limit.count(StepRecord(10, stream=1))
+    limit.remove()
 
 
 def draws() -> list[float]:
