@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -370,6 +372,21 @@ def test_what_the_script_starts_is_ended_with_it(tmp_path: Path) -> None:
     assert found.result.status == "cut"
     pid = int((tmp_path / "pid").read_text())
     assert _gone(pid)
+
+
+def test_nothing_is_left_when_the_search_itself_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    search = (
+        "from steadygrad.trials.local import LocalBackend\n"
+        "from steadygrad.trials.job import Job, Script\n"
+        "from steadygrad.trials.stopping import Rule\n"
+        "from steadygrad.records import Candidate\n"
+        "job = Job(0, Script(('train.py',), '.'), Candidate((), '', ''), 0, Rule(40))\n"
+        "LocalBackend(1).run([job], watcher=print, done=print)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", search], cwd=tmp_path) as process:
+        _when(tmp_path / "pid", process.kill)
+    assert _gone(int((tmp_path / "pid").read_text()))
 
 
 def _when(path: Path, act: object) -> None:
