@@ -353,6 +353,8 @@ def test_neighbours_are_guarded_where_no_line_is_asked_for() -> None:
     result = propose(source, "contrastive_views.py", [RemedySpec("guard-operation")], hints)
     assert "weights = torch.exp(sim.clamp(max=80.0))" in result.source
     assert "weights.diag() / weights.sum(dim=1).clamp_min(1e-7)).clamp_min(1e-7)" in result.source
+    wide = propose(source, "contrastive_views.py", [RemedySpec("guard-operation", "float64")], hints)
+    assert "weights = torch.exp(sim.double())" in wide.source and "clamp" not in wide.source
     alone = propose(
         source, "contrastive_views.py", [RemedySpec("guard-operation", place="contrastive_views.py:26")], hints
     )
@@ -521,6 +523,7 @@ REFUSED = {
     "two cuts": (NET.replace("tanh()", "detach().tanh()").replace("sigmoid(self.fc1(x))", "sigmoid(self.fc1(x).detach())"),
                  "attach-parameters:reconnect", "at one of the lines 15, 16"),
     "adaptive already": (CONFIG, "adaptive-optimizer", "AdamW is adaptive already"),
+    "orthogonal, in half precision": (NET.replace("Net()\n", "Net().half()\n"), "reinit-orthogonal", "half precision"),
     "another file": (NET, "guard-operation@other.py:3", "which is another file"),
 }  # fmt: skip
 

@@ -45,6 +45,8 @@ def reinit_xavier(task: Task) -> None:
 
 def reinit_orthogonal(task: Task) -> None:
     """Orthogonal rows or columns."""
+    if re.search(r"\.half\(\)|float16", task.script.source):
+        raise Refused("torch has no orthogonal matrices in half precision")
     gain = task.positive(1.0)
     _redraw(task, "orthogonal_", f"gain={gain:g}" if gain != 1.0 else "")
 

@@ -111,8 +111,7 @@ _WRITTEN = {"div": "/", "reciprocal": "/", "true_divide": "/", "pow": "**", "lin
 
 def guard_operation(task: Task) -> None:
     """Keep an operation inside its domain where it failed, and its neighbours where no line is asked for."""
-    if task.one_of("clamp", "float64") == "float64":
-        raise Refused("where to go over to float64 and back cannot be told from the text")
+    task.one_of("clamp", "float64")
     line = task.place_line or _origin_line(task)
     if not line:
         raise Refused("the line of the operation is not known")
@@ -153,8 +152,14 @@ def _called(task: Task, call: cst.Call) -> str:
 def _guard_call(task: Task, call: cst.Call) -> None:
     name = _called(task, call)
     x = call.args[0].value if task.names.short(call.func) and call.args else receiver(call)
-    _GUARDS[name](task, x)
-    task.say(f"{name} is kept inside its domain", call)
+    if task.spec.value != "float64":
+        _GUARDS[name](task, x)
+        task.say(f"{name} is kept inside its domain", call)
+    elif task.script.enclosing(call, cst.ClassDef) is None:
+        task.script.around(x, "", ".double()")
+        task.say(f"{name} is computed in float64", call)
+    else:
+        raise Refused("float64 in a module would meet its float32 weights", task.script.line(call))
 
 
 def _guard_neighbours(task: Task, line: int, operation: str) -> None:
@@ -182,7 +187,7 @@ def _covers(task: Task, node: cst.CSTNode, line: int) -> bool:
 
 
 def _guard_operators(task: Task, line: int, operation: str) -> None:
-    for node in task.script.find(cst.BinaryOperation):
+    for node in task.script.find(cst.BinaryOperation) if task.spec.value != "float64" else ():
         if not _covers(task, node, line):
             continue
         if isinstance(node.operator, cst.Divide) and operation in ("/", "") and number(node.right) is None:
