@@ -524,6 +524,8 @@ REFUSED = {
                  "attach-parameters:reconnect", "at one of the lines 15, 16"),
     "adaptive already": (CONFIG, "adaptive-optimizer", "AdamW is adaptive already"),
     "orthogonal, in half precision": (NET.replace("Net()\n", "Net().half()\n"), "reinit-orthogonal", "half precision"),
+    "layers by number": ("import torch\nfrom torch import nn\nm = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))\n"
+                         "print(m[2].bias)\n", "add-normalization", "no layer with an activation"),
     "another file": (NET, "guard-operation@other.py:3", "which is another file"),
 }  # fmt: skip
 

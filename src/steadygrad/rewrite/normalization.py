@@ -88,7 +88,7 @@ def add_normalization(task: Task) -> None:
 def _in_sequence(task: Task, models: Models, sequence: cst.Call) -> bool:
     """``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), ...)``: a layer and its activation side by side."""
     found = False
-    for arg, following in pairwise(sequence.args):
+    for arg, following in pairwise(sequence.args) if not _is_indexed(task, sequence) else ():
         norm = _norm_for(task, arg.value)
         hidden = _is_activation(task, following.value) and not models.makes_output(following.value)
         if norm and hidden:
@@ -97,6 +97,13 @@ def _in_sequence(task: Task, models: Models, sequence: cst.Call) -> bool:
             task.say(f"{norm} follows {task.script.text(arg.value)}", arg.value)
             found = True
     return found
+
+
+def _is_indexed(task: Task, sequence: cst.Call) -> bool:
+    """``model[2].bias`` elsewhere in the script: a layer put in between would shift what the numbers mean."""
+    statement = task.script.statement(sequence)
+    name = dotted(statement.targets[0].target) if isinstance(statement, cst.Assign) else ""
+    return bool(name) and any(dotted(s.value) == name for s in task.script.find(cst.Subscript))
 
 
 def _is_activation(task: Task, node: cst.BaseExpression) -> bool:
