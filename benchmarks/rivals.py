@@ -58,6 +58,26 @@ def steadygrad_run(build: Build, folder: Path) -> Iterator[Iteration]:
 
 
 @contextlib.contextmanager
+def steadygrad_stepper(build: Build, folder: Path) -> Iterator[Iteration]:
+    """The loop with our stepper in place of backward, clip and step, watched with no further code, and recorded."""
+    import steadygrad
+
+    monitor = steadygrad.watch(folder=folder / "run")
+    workload = build()
+    stepper = steadygrad.Stepper(workload.optimizer, clip=steadygrad.clip.GlobalNorm(workload.max_norm))
+    batches = itertools.cycle(workload.batches)
+
+    def iteration() -> None:
+        x, y = next(batches)
+        stepper.step(workload.loss_of(workload.model, x, y))
+
+    try:
+        yield iteration
+    finally:
+        monitor.close()
+
+
+@contextlib.contextmanager
 def _wandb(build: Build, folder: Path, log: str) -> Iterator[Iteration]:
     os.environ |= {
         "WANDB_SILENT": "true",
@@ -180,6 +200,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "none": Contestant("plain loop again (noise floor)", plain),
     "steadygrad-watch": Contestant("steadygrad.watch, in memory", steadygrad_watch, "steadygrad"),
     "steadygrad-run": Contestant("steadygrad zero-code, recorded", steadygrad_run, "steadygrad"),
+    "steadygrad-stepper": Contestant("steadygrad.Stepper, watched and recorded", steadygrad_stepper, "steadygrad"),
     "pulsegrad": Contestant("pulsegrad.init", pulsegrad, "pulsegrad"),
     "wandb-gradients": Contestant('wandb.watch log="gradients"', wandb_gradients, "wandb"),
     "wandb-all": Contestant('wandb.watch log="all"', wandb_all, "wandb"),
