@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from steadygrad.records import Candidate, RemedySpec, TrialResult
+from steadygrad.trials.job import Script
 from steadygrad.trials.judge import best_of, scale_for, standing
+from steadygrad.trials.patching import write_patch
+from steadygrad.trials.result import Patch
 
 CONTROL = Candidate((), "", "", "control")
 BETTER = Candidate((RemedySpec("lower-lr", "0.1"),), "learning-rate-too-high", "")
@@ -42,3 +46,11 @@ def test_leaving_out_bad_batches_leaves_their_losses() -> None:
     assert standing(skipping, left_out, control, scale, 0.0).works
     others = [replace(left_out[0], candidate=BETTER)]
     assert not standing(BETTER, others, control, scale, 0.0).works
+
+
+def test_line_ends_are_kept_where_a_change_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_bytes(b"lr = 1\r\n")
+    said = write_patch(Script(("train.py",), str(tmp_path)), Patch(source="lr = 0.1\r\n", diff="-", verified=True))
+    assert "written" in said
+    assert path.read_bytes() == b"lr = 0.1\r\n"

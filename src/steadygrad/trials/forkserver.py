@@ -53,10 +53,17 @@ def serve(channel: socket.socket) -> dict[str, Any] | None:
                     os.close(end)
                 _become(request, descriptors)
                 return request
+            _lead_a_group(pid)
             running[pid] = request["ticket"]
             for descriptor in descriptors:
                 os.close(descriptor)
             channel.send(json.dumps({"ticket": request["ticket"], "pid": pid}).encode())
+
+
+def _lead_a_group(pid: int) -> None:
+    """Make a fork the leader of a group, by which it is killed: whoever of server and fork comes first does it."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(pid, pid)
 
 
 def _reap(channel: socket.socket, running: dict[int, int]) -> None:
@@ -84,7 +91,7 @@ def _import(modules: list[str]) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     """Take on the streams, the folder and the command line of a trial."""
-    os.setsid()
+    _lead_a_group(os.getpid())
     progress, output, given = descriptors
     for source, target in ((given, 0), (output, 1), (output, 2)):
         os.dup2(source, target)

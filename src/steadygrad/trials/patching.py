@@ -43,7 +43,7 @@ def patch_for(search: Search, best: Standing, history: History) -> Patch:
     shown = os.path.relpath(path, search.script.cwd)
     shown = path.name if shown.startswith("..") else shown
     try:
-        source = path.read_text()
+        source = path.read_bytes().decode()  # line ends as they are
         written = propose(source, shown, best.candidate.specs, hints_of(history, argv=_arguments(search.script)))
     except (OSError, UnicodeDecodeError, InputError) as error:
         return Patch(lines=(f"{shown}: it cannot be changed by us: {error}",))
@@ -61,7 +61,7 @@ def write_patch(script: Script, patch: Patch) -> str:
     if path is None or not patch.source or not patch.verified:
         return "the script was left as it is: there is no verified change to write"
     try:
-        path.write_text(patch.source)
+        path.write_bytes(patch.source.encode())
     except OSError as error:
         return f"the change could not be written to {path}: {error.strerror}"
     return f"the change was written to {path}"
