@@ -65,6 +65,23 @@ def test_norms_are_those_before_the_clip_whether_folded_or_not(fused: bool) -> N
     assert "ineffective-clipping" not in {s.code for s in session.diagnosis().symptoms} or min(expected) > 0.5
 
 
+def test_a_clipper_for_each_part_of_the_model_is_one_joint_clip() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with Kept() as session:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (100 * model(torch.randn(32, 8)).square().mean()).backward()
+            before = torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+            for part in (model[0], model[2]):
+                clip.GlobalNorm(0.5)(part)
+            optimizer.step()
+            assert session.history.main is not None
+            assert session.records[-1].grad_norm == pytest.approx(before, rel=1e-4)
+            assert session.records[-1].clip.norm == pytest.approx(before, rel=1e-4)
+
+
 def test_an_unclipped_stepper_is_no_clip() -> None:
     session = train(None, fused=False)
     assert all(r.clip is None and r.grad_norm > 0 for r in session.records)

@@ -218,7 +218,7 @@ class Attachment:
                 result = original(tensors, *args, **kwargs)
             finally:
                 self._in_backward = False
-            if self.monitor.looks_at_backward:
+            if self.monitor.backward_counts():
                 self._call(self.monitor.backward_ended)
             return result
 

@@ -105,7 +105,10 @@ class Clips:
 
     def told(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
         """A clipper of ours measured. Its numbers are read later, when the step reads numbers anyway."""
-        self._told = tuple(id(p.grad) for p in parameters), max_norm, info
+        ids = tuple(id(p.grad) for p in parameters)
+        if self._told is not None and self._told[0] != ids:  # a chain's word replaces its links'
+            self._read_told()
+        self._told = ids, max_norm, info
 
     def _read_told(self) -> None:
         if self._told is None:

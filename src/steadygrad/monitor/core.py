@@ -153,9 +153,8 @@ class Monitor:
         if self._built == 0 or (self._backwards_without_step > NEVER_STEPS and not len(self._streams)):
             self._open_manual(None)
 
-    @property
-    def looks_at_backward(self) -> bool:
-        """Whether the end of a backward pass is to be told: not in an ordinary step of an optimizer."""
+    def backward_counts(self) -> bool:
+        """Count a backward pass, and say whether its end is to be told: not in an ordinary step of an optimizer."""
         self._backwards_without_step += 1
         return self._schedule.sampled or self._built == 0 or self._backwards_without_step > NEVER_STEPS
 
