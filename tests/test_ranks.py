@@ -188,6 +188,8 @@ def test_other_ranks_are_silent_unless_they_know_better(tmp_path: Path) -> None:
 # -- a launch ---------------------------------------------------------------------------------------------------
 
 SCRIPT = """
+import sys
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -210,7 +212,8 @@ for step in range(1, 41):
     if rank == 1 and step == 12:
         with torch.no_grad():
             model.module[0].weight.mul_(1.5)
-print("rank", rank, "done", flush=True)
+sys.stdout.write(f"rank {rank} done\\n")  # at once: both ranks write into one pipe
+sys.stdout.flush()
 dist.destroy_process_group()
 """
 
