@@ -279,9 +279,9 @@ class Attachment:
         if self.here():
             self._call(self.monitor.clip_measured, parameters, max_norm, info)
 
-    def _step_skipped(self, reason: str) -> None:
+    def _step_skipped(self, reason: str, recorded: bool) -> None:
         if self.here():
-            self._call(self.monitor.step_skipped, reason)
+            self._call(self.monitor.step_skipped, reason, recorded)
 
     def _clip_value(self, original: Any) -> Any:
         """``clip_grad_value_`` groups its gradients first: there it is seen, however the script imported it."""

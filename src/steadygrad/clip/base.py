@@ -57,8 +57,6 @@ class Clipper(ABC):
         """
         gradients = collect(parameters)
         info = self._measure(gradients, factor)
-        for tell in notices.clip_measured:
-            tell(gradients.parameters, getattr(self, "max_norm", math.nan), info)
         if self.error_if_nonfinite:
             bad = info.bad_parameters()
             if bad:
@@ -74,7 +72,14 @@ class Clipper(ABC):
     @torch.no_grad()
     def apply(self, parameters: Parameters, info: ClipInfo) -> None:
         """Scale the gradients as :meth:`measure` decided."""
-        self._apply(collect(parameters), info)
+        gradients = collect(parameters)
+        self.announce(gradients, info)
+        self._apply(gradients, info)
+
+    def announce(self, gradients: Gradients, info: ClipInfo) -> None:
+        """Tell observers that these gradients are clipped: by :meth:`apply`, or else in the optimizer's kernel."""
+        for tell in notices.clip_measured:
+            tell(gradients.parameters, getattr(self, "max_norm", math.nan), info)
 
     def _apply(self, gradients: Gradients, info: ClipInfo) -> None:
         if info.coefficients is None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
+from steadygrad.monitor.clipping import Clips
 from steadygrad.monitor.details import batch_detail, parameter_detail, weights_before
 from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
 from steadygrad.monitor.sampling import Schedule
@@ -26,7 +27,7 @@ from steadygrad.monitor.streams import Streams, rate
 from steadygrad.monitor.structure import Structure
 from steadygrad.naming import Registry
 from steadygrad.probes import Probe
-from steadygrad.records import Amp, Detail, StepRecord
+from steadygrad.records import Amp, Detail, Fact, StepRecord
 
 #: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
 NEVER_STEPS = 64
@@ -63,6 +64,7 @@ class Monitor:
         self._cycle: set[int] | None = None
         self._backwards_without_step = 0
         self._manual: Stream | None = None
+        self._recorded = 0  # the latest step of which there is a record
         self._stepping: tuple[int, bool] | None = None  # the optimizer inside its step(), and whether by closure
 
     @property
@@ -126,9 +128,11 @@ class Monitor:
     def backward_begins(self, roots: Sequence[Tensor], frame: FrameType | None) -> None:
         """``backward`` was called on these tensors (the loss, as a rule)."""
         self._close_manual()
-        if self._stepping is not None and not self._stepping[1]:
-            self._stepping = None  # that step raised: it cannot be going on
         pending = self._pending
+        if self._stepping is not None and self._stepping[1]:
+            pending.clips = Clips()  # the optimizer evaluates its closure again: what was clipped is gone
+        elif self._stepping is not None:
+            self._stepping = None  # that step raised: it cannot be going on
         pending.frame, pending.line = frame, frame.f_lineno if frame is not None else 0
         for stream in self._streams:
             if stream.uncleared is not None and is_cleared(stream.uncleared()):
@@ -220,10 +224,18 @@ class Monitor:
             self._structure.note_source("clip", user_frame(3))
         self._pending.clips.told(parameters, max_norm, info)
 
-    def step_skipped(self, reason: str) -> None:
-        """The step that was to follow is not taken: its loss and gradients say nothing about the next one."""
-        self._structure.emit("skipped-step", {"reason": reason})
-        self._pending = Pending()
+    def step_skipped(self, reason: str, recorded: bool) -> None:
+        """The step that was to follow is not taken: its loss and gradients say nothing about the next one.
+
+        Args:
+            reason: why.
+            recorded: it is the step recorded last, which the device skipped by itself.
+        """
+        if recorded:
+            self._sink.fact(Fact("skipped-step", self._recorded, {"reason": reason, "recorded": True}))
+        else:
+            self._structure.emit("skipped-step", {"reason": reason})
+            self._pending = Pending()
 
     # -- the optimizer step -------------------------------------------------------------------------------------
 
@@ -342,6 +354,7 @@ class Monitor:
             flags=tuple(pending.flags),
         )
         self._sink.step(record)
+        self._recorded = record.step
         self._watch_clearing(stream, pending.measured)
         self._last_losses = losses
         self._pending = Pending()

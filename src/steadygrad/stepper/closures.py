@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steadygrad import notices
 from steadygrad.errors import NonFiniteError
 from steadygrad.guard.copies import copied, finite, optimizer_state, put_all_back, restore_optimizer
 from steadygrad.guard.verdict import NONFINITE, NONFINITE_GRADIENT, Limits
@@ -76,13 +77,14 @@ def step_with_closure(
     before = copied([p.detach() for p in parameters([optimizer])]), optimizer_state(optimizer)
     evaluations = Evaluations(update, closure, limits)
     try:
-        reason = _run(optimizer, evaluations)
+        reason, ended = _run(optimizer, evaluations)
     except BaseException:
         _restore(update, optimizer, *before)
         raise
     assert evaluations.first is not None, "the optimizer stepped without evaluating its closure"
     loss, info = evaluations.first
     if reason:
+        notices.tell_skipped(reason, recorded=ended)
         _restore(update, optimizer, *before)
         if error and reason in NONFINITE:
             raise NonFiniteError(f"{reason} while {type(optimizer).__name__} evaluated its closure")
@@ -93,12 +95,13 @@ def step_with_closure(
     return loss, info, Outcome(read(info, loss), reason)
 
 
-def _run(optimizer: Optimizer, evaluations: Evaluations) -> str:
+def _run(optimizer: Optimizer, evaluations: Evaluations) -> tuple[str, bool]:
+    """Why the step is bad, empty if it is not; and whether the optimizer came to its end."""
     try:
         optimizer.step(evaluations)  # type: ignore[arg-type]
     except _BadEvaluation as bad:
-        return bad.reason
-    return "" if finite([p.detach() for p in parameters([optimizer])]) else NONFINITE_GRADIENT
+        return bad.reason, False
+    return "" if finite([p.detach() for p in parameters([optimizer])]) else NONFINITE_GRADIENT, True
 
 
 def _restore(update: Update, optimizer: Optimizer, values: list[Tensor], state: dict[str, Any]) -> None:

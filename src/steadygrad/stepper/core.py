@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from steadygrad import notices
 from steadygrad.clip import GlobalNorm
 from steadygrad.errors import InputError
 from steadygrad.guard.running import RunningStatistics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from steadygrad.clip import Clipper
 
 ON_NONFINITE = ("skip", "raise", "zero")
+ROLLED_BACK = "rolled back"
 
 
 class Stepper:
@@ -248,9 +250,10 @@ class Stepper:
 
     def _finish(self, batch: Any) -> StepResult:
         if self.settle():
+            notices.tell_skipped(ROLLED_BACK)
             self._update.scaling.hold()
             self._clear()
-            result = StepResult(self._mean(), None, Outcome(reason="rolled back"))
+            result = StepResult(self._mean(), None, Outcome(reason=ROLLED_BACK))
             self._restart()
             return result
         loss = self._mean()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from steadygrad import notices
 from steadygrad.guard.verdict import GRADIENT_SPIKE, Found, Limits, blamed
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Outcome:
             # The device compared in its own precision, so its word counts, not a second comparison here.
             reason = (self._limits.reason(self._found) or GRADIENT_SPIKE) if bad > 0 else ""
             self._reason = blamed(reason, scale)
+            if self._reason:
+                notices.tell_skipped(self._reason, recorded=True)
 
     @property
     def found(self) -> Found:

@@ -113,8 +113,7 @@ class Update:
         if reason == NONFINITE_GRADIENT and self._on_nonfinite == "zero":
             info, reason = self._zeroed(step.gradients), ""
         if reason:
-            for tell in notices.step_skipped:
-                tell(reason)
+            notices.tell_skipped(reason)
             self._skip(blame_scale=reason in (NONFINITE_GRADIENT, OVERFLOW))
         else:
             info = self._take(step, info)
@@ -130,7 +129,9 @@ class Update:
     def _take(self, step: _Proposal, info: ClipInfo) -> ClipInfo:
         extra = _damping_factor(info, step.damping)
         used = info if extra is None else _scaled_further(info, extra)
-        if not self.clip.foldable:
+        if self.clip.foldable:
+            self.clip.announce(step.gradients, used)
+        else:
             self.clip.apply(step.gradients, info)
             if extra is not None:
                 scale(step.gradients, extra)
@@ -151,7 +152,7 @@ class Update:
             refusal(optimizer, gradients) if self._fold else "folding is switched off, or the clip has many factors"
         )
         if self.refused or not float(info.coefficient) > 0:  # a division by infinity is nothing to rely on
-            self.clip.apply(gradients if len(self.optimizers) == 1 else parameters([optimizer]), info)
+            scale(gradients if len(self.optimizers) == 1 else collect(parameters([optimizer])), info.coefficient)
             return None
         return info.coefficient.reciprocal()
 
@@ -187,6 +188,7 @@ class Update:
         extra = _damping_factor(info, step.damping)
         used = info if extra is None else _scaled_further(info, extra)
         divisor = torch.where(bad, 1.0, used.coefficient).float().reciprocal()
+        self.clip.announce(step.gradients, used)
         for optimizer in step.optimizers:
             with damped(optimizer, step.damping), folded(optimizer, divisor, bad.float()):
                 optimizer.step()
