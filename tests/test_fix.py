@@ -28,7 +28,7 @@ from steadygrad.terminal.fixing import FixDisplay, Silence, print_fix
 from steadygrad.trials.attempt import Watcher
 from steadygrad.trials.job import Attempt, Job, Script, title
 from steadygrad.trials.local import Done
-from steadygrad.trials.patching import source_of, write_patch
+from steadygrad.trials.patching import source_of, with_change, write_patch
 from steadygrad.trials.reading import FIX_FILE, read_fix
 from steadygrad.trials.result import FixResult, Patch, to_fix_json
 from steadygrad.trials.search import CONTROL, LEADERS, Search, Settings
@@ -136,6 +136,12 @@ def test_later_candidates_are_held_against_the_best_of_the_first() -> None:
     bars = [job.rule.best for job in bench.jobs if job.seed == 0]
     assert bars[:7] == [None] * 7  # control, no-op and the first five
     assert set(bars[7:]) == {0.2}
+
+
+def test_what_ends_at_nothing_leaves_the_others_their_time() -> None:
+    """Below a ten-thousandth of the start losses are equal: nobody is far behind a loss of 1e-9."""
+    _, bench = search(lambda c: 1e-9 if c == LOWER[3] else 2.0, LOWER)
+    assert max(job.rule.best or 0.0 for job in bench.jobs) == pytest.approx(2e-4)
 
 
 def test_what_works_is_tried_together() -> None:
@@ -280,6 +286,53 @@ def test_a_control_that_ends_in_nan_is_beaten() -> None:
     assert result.recommended is not None
     assert "ends in NaN" in outcome(result, result.recommended)
     assert gain(result, result.recommended) == "finite"
+
+
+# -- the change that is written -----------------------------------------------------------------------------------
+
+SCALED = "import torch\noptimizer = torch.optim.SGD(model.parameters(), lr=1.0)\nrate = 1.0\n"
+
+
+class Written(Bench):
+    """Trials go well; of the changed scripts only those with some text in them do."""
+
+    def __init__(self, ends: Callable[[Candidate], float | None], good: str) -> None:
+        super().__init__(ends)
+        self.good, self.changed = good, list[str]()
+
+    def _attempt(self, job: Job) -> Attempt:
+        attempt = super()._attempt(job)
+        if job.candidate.kind != "patched":
+            return attempt
+        text = Path(job.script.cwd, job.script.words[0]).read_text()
+        self.changed.append(text)
+        return replace(attempt, result=replace(attempt.result, loss=0.2 if self.good in text else 2.0))
+
+
+@pytest.mark.parametrize(
+    ("good", "said", "verified", "runs"),
+    [
+        ("lr=0.001", "lower-lr:0.001", True, 1),
+        ("lr=1e-4", "lower-lr:0.0001", True, 2),
+        ("none", "lower-lr:0.001", False, 2),
+    ],
+)
+def test_a_change_that_does_not_hold_gives_way_to_the_next_best(
+    tmp_path: Path, good: str, said: str, verified: bool, runs: int
+) -> None:
+    (tmp_path / "train.py").write_text(SCALED)
+    bench = Written(better, good)
+    found = Observed(
+        Script(("train.py",), str(tmp_path)), Settings(),
+        folder=tmp_path / "run", backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    result = with_change(found.run(), found)
+    assert result.recommended is not None
+    assert title(result.recommended.candidate) == said
+    assert result.patch.verified is verified
+    assert len(bench.changed) == runs
+    assert bool(result.remarks) is (verified and runs > 1)
+    assert any(said in words for words in result.diagnosis.causes[0].evidence)
 
 
 # -- what is stored and shown -------------------------------------------------------------------------------------

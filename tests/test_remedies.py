@@ -91,6 +91,15 @@ def test_leading_causes_are_treated_together() -> None:
     assert "swap-activation:relu+reinit-kaiming" in proposed("saturating-activation")[:4]
 
 
+def test_a_remedy_counts_for_the_cause_that_it_belongs_to() -> None:
+    found = candidates(plain(), diagnosis(("long-recurrence", 0.8), ("learning-rate-too-high", 0.5)))
+    credited = {c.specs[0].code: c.cause for c in found if c.kind == "remedy"}
+    assert credited["lower-lr"] == "learning-rate-too-high"
+    assert credited["clip-norm"] == credited["reinit-orthogonal"] == "long-recurrence"
+    alone = candidates(plain(), diagnosis(("long-recurrence", 0.8)))
+    assert {c.cause for c in alone if c.specs[0].code == "lower-lr"} == {"long-recurrence"}
+
+
 # -- values from the run ------------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,8 @@ def falling(rate: float, steps: int, start: float = 2.0) -> list[float]:
         ([2.0] * 149, 0.1, ""),
         (falling(0.99, 160), 0.1, ""),  # would get there
         (falling(0.999, 160), 0.1, "far behind"),
+        ([2.0] * 100 + [0.0] * 60, 0.1, ""),  # as good as can be
+        ([0.0] + [2.0] * 159, 0.1, "far behind"),
         ([-1.0] * 160, 0.1, ""),  # no ratio of such losses means anything
         ([2.0] * 160, -0.1, ""),
     ],
@@ -213,6 +215,16 @@ def test_a_loss_below_zero_that_was_none_gains_nothing() -> None:
     control = [trial(CONTROL, -3e5, start=-0.1)]
     (found,) = judged(control, [trial(MEAN, 0.2, start=2.3)])
     assert found.works
+
+
+def test_a_loss_of_zero_is_still_compared_by_ratio() -> None:
+    """Cross-entropy rounds to 0 where nothing is left to learn: a hundred times that of another is not its equal."""
+    done, slow = judged([trial(CONTROL, 0.7)], [trial(BOTH, 0.0)], [trial(CLIP, 0.04)])
+    assert done.improvement is not None
+    assert slow.improvement == pytest.approx(math.log(0.7 / 0.04))
+    best = best_of([done, slow], rank={CLIP: 0, BOTH: 1})
+    assert best is not None
+    assert best.candidate is BOTH
 
 
 def test_signed_losses_are_compared_by_difference() -> None:
@@ -477,6 +489,15 @@ def test_folders_too_large_to_compare_are_shared(tmp_path: Path, monkeypatch: py
         (tmp_path / name).write_text("")
     assert listing(str(tmp_path)) is None
     assert written(None, {}) == ((), ())
+
+
+def test_our_own_record_is_no_file_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "run.db").write_text("")
+    (tmp_path / "runs" / "notes").write_text("")
+    found = listing(str(tmp_path), ours=tmp_path / "runs" / "first")
+    assert found is not None
+    assert set(found) == {"runs/notes"}
 
 
 def test_each_trial_has_its_own_checkpoint(backend: LocalBackend, tmp_path: Path) -> None:

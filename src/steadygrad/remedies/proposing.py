@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steadygrad.history import History
 from steadygrad.records import Candidate, Cause, Diagnosis, RemedySpec
@@ -60,7 +60,7 @@ def candidates(history: History, diagnosis: Diagnosis, *, limit: int = 14) -> li
     best: dict[tuple[RemedySpec, ...], Scored] = {}
     for each in sorted(scored, key=lambda s: -s.score):
         best.setdefault(each.candidate.specs, each)
-    chosen = [s.candidate for s in best.values()][: max(1, limit - 2)]
+    chosen = [_credited(s.candidate, diagnosis.causes) for s in best.values()][: max(1, limit - 2)]
     return [*chosen, Candidate((RemedySpec(NO_OP),), "", "the script as it is", NO_OP), _random(view, chosen)]
 
 
@@ -68,6 +68,18 @@ def _candidate(view: View, cause: Cause, *specs: RemedySpec) -> Candidate:
     why = " ".join(REMEDIES[s.code].explain(view, cause).why for s in specs)
     scale = any(REMEDIES[s.code].changes_loss_scale for s in specs)
     return Candidate(tuple(specs), cause.code, why, changes_loss_scale=scale)
+
+
+def _credited(candidate: Candidate, causes: tuple[Cause, ...]) -> Candidate:
+    """The candidate for the cause whose remedy it is: that which names it earliest, the likeliest among equals.
+
+    Several causes may propose the same remedy. A lower rate may also calm a long recurrence; if it works, it speaks for
+    a rate that was too high.
+    """
+    code = candidate.specs[0].code
+    owners = [cause for cause in causes if code in cause.remedies]
+    owner = min(owners, key=lambda cause: (cause.remedies.index(code), -cause.confidence), default=None)
+    return candidate if owner is None else replace(candidate, cause=owner.code)
 
 
 def _for_cause(view: View, cause: Cause) -> Iterator[Scored]:

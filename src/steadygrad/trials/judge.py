@@ -1,6 +1,6 @@
 """Which remedy works: trials compared with the control of the same seed, and what is certain about the difference.
 
-**The scale.** A loss that is positive throughout is compared by its logarithm: halving it is worth the same at 2 and at
+**The scale.** A loss that is never negative is compared by its logarithm: halving it is worth the same at 2 and at
 0.002, and an improvement is a ratio. A loss that takes both signs is compared as it is, in units of how far the best
 trial came from the start. Where two optimizers take turns against each other (a GAN) a loss says nothing about
 progress: there only health decides.
@@ -117,7 +117,7 @@ def scale_for(control: Sequence[TrialResult], others: Iterable[TrialResult], *, 
         return Scale("health", start)
     kept = [r for r in others if not r.candidate.changes_loss_scale] or others
     changed = [r for r in others if r.candidate.changes_loss_scale]
-    if min(start.values()) > 0 and lowest([*control, *kept]) > 0:
+    if min(start.values()) > 0 and lowest([*control, *kept]) >= 0:
         return Scale("log", start, floor=FLOOR * max(1e-290, min([*start.values(), *fallback])))
     if changed and lowest(changed) > 0 and lowest(control) < -max(start.values()):
         return Scale("log", {}, floor=FLOOR, void=True)
@@ -191,6 +191,15 @@ def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int]) -> Sta
     top = max(s.improvement or 0.0 for s in able)
     equals = [s for s in able if (s.improvement or 0.0) >= top - EQUAL]
     return min(equals, key=lambda s: (not s.healthy, len(s.candidate.specs), rank.get(s.candidate, 99)))
+
+
+def best_first(standings: Iterable[Standing], *, rank: dict[Candidate, int]) -> list[Standing]:
+    """All that work, each recommended over those after it; see `best_of`."""
+    left, found = list(standings), list[Standing]()
+    while (best := best_of(left, rank=rank)) is not None:
+        left.remove(best)
+        found.append(best)
+    return found
 
 
 def in_order(standings: Iterable[Standing]) -> list[Standing]:

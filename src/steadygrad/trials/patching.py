@@ -13,9 +13,9 @@ from steadygrad.history import History
 from steadygrad.records import TrialResult
 from steadygrad.remedies import format_spec
 from steadygrad.rewrite import Rewrite, hints_of, propose
-from steadygrad.trials.job import Script
+from steadygrad.trials.job import Script, title
 from steadygrad.trials.judge import Scale, Standing
-from steadygrad.trials.result import Patch
+from steadygrad.trials.result import FixResult, Patch, confirmed
 from steadygrad.trials.search import Search
 
 #: The changed script must keep at least this share of the improvement.
@@ -30,6 +30,29 @@ def source_of(script: Script) -> Path | None:
     base = Path(script.cwd, *script.words[1].split("."))
     found = [base.with_suffix(".py"), base / "__main__.py"]
     return next((path for path in found if path.is_file()), None)
+
+
+def with_change(result: FixResult, search: Search) -> FixResult:
+    """The result with its remedy written into the script; with the next best one where the changed script is no better.
+
+    What was measured from outside is worth little if the lines that we write do not do the same. If none of the changes
+    that there is time for can be verified, the best remedy stays, and its change is shown as not verified.
+    """
+    tried: list[tuple[Standing, Patch]] = []
+    for best in search.recommendable():
+        tried.append((best, patch_for(search, best, search.history)))
+        if tried[-1][1].verified is not False or search.time_left <= 0:
+            break
+    best, patch = next((pair for pair in tried if pair[1].verified), tried[0])
+    failed = [title(s.candidate) for s, p in tried if s is not best and p.verified is False] if patch.verified else []
+    remarks = (f"the change written for {name} did not do what its trial did" for name in failed)
+    return replace(
+        result,
+        recommended=best,
+        patch=patch,
+        remarks=(*result.remarks, *remarks),
+        diagnosis=confirmed(search.diagnosis, result.standings, best),
+    )
 
 
 def patch_for(search: Search, best: Standing, history: History) -> Patch:

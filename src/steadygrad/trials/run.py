@@ -20,7 +20,7 @@ from steadygrad.store import new_run_folder
 from steadygrad.store.listing import RUNS_FOLDER
 from steadygrad.trials.job import Script
 from steadygrad.trials.local import Backend, LocalBackend
-from steadygrad.trials.patching import patch_for, write_patch
+from steadygrad.trials.patching import with_change, write_patch
 from steadygrad.trials.reading import FIX_FILE
 from steadygrad.trials.result import FixResult, to_fix_json
 from steadygrad.trials.search import Display, Search, Settings
@@ -75,9 +75,9 @@ def _with_patch(result: FixResult, search: Search, *, write: bool) -> FixResult:
     """Write the remedy into the script, see that it does the same there, and keep it where that is asked for."""
     if result.recommended is None:
         return result
-    patch = patch_for(search, result.recommended, search.history)
-    remarks = (*result.remarks, write_patch(search.script, patch)) if write else result.remarks
-    return replace(result, patch=patch, remarks=remarks, seconds=search.seconds)
+    result = with_change(result, search)
+    remarks = (*result.remarks, write_patch(search.script, result.patch)) if write else result.remarks
+    return replace(result, remarks=remarks, seconds=search.seconds)
 
 
 def _propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:

@@ -19,6 +19,7 @@ from steadygrad.trials.job import Attempt, Job, Script
 from steadygrad.trials.judge import (
     Scale,
     Standing,
+    best_first,
     best_of,
     in_order,
     noise_of,
@@ -122,7 +123,7 @@ class Search:
         if self.diagnosis.verdict != "unhealthy" or not history.steps:
             return self.result()
         self._try(self._propose(history, self.diagnosis, PROPOSED))
-        if not self._leaders() and self._time_left() > 0:
+        if not self._leaders() and self.time_left > 0:
             self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
         self._combine()
         self._repeat(self._leaders())
@@ -135,7 +136,7 @@ class Search:
         self._display.say("Watching the script as it is")
         rule = Rule(self.settings.steps)
         job = self._job(CONTROL, 0, rule, extend=EXTEND * self.settings.steps, folder=str(self.folder))
-        before = listing(self.script.cwd) if self.script.isolation == "none" else None
+        before = self._files() if self.script.isolation == "none" else None
         attempt = self._run([job], self._started + (self.settings.budget or math.inf) * CONTROL_SHARE)[0]
         self.control = [attempt.result]
         self._keep_apart(before)
@@ -171,9 +172,13 @@ class Search:
         ended = bool(self.control) and self.control[0].status == "finished" and self.control[0].steps > 0
         return self.diagnosis.verdict == "unknown" and ended and seen and not self.diagnosis.symptoms
 
+    def _files(self) -> Listing | None:
+        """What lies where the script runs, but for our own record of the control."""
+        return listing(self.script.cwd, ours=self.folder)
+
     def _keep_apart(self, before: Listing | None) -> None:
         """Where the script writes files, give every trial its own."""
-        new, changed = written(before, listing(self.script.cwd) if before is not None else None)
+        new, changed = written(before, self._files() if before is not None else None)
         if new or changed:
             self.script = replace(self.script, isolation="links", new=new, changed=changed)
             files = f"{len(new) + len(changed)} file{'' if len(new) + len(changed) == 1 else 's'}"
@@ -229,7 +234,8 @@ class Search:
             for r in results
             if r.status == "finished" and not candidate.changes_loss_scale
         ]
-        best = min((e for e in ends if e is not None), default=None) if scale.kind == "log" else None
+        finite = [max(e, scale.floor) for e in ends if e is not None]  # what ends below the floor is as good
+        best = min(finite, default=None) if scale.kind == "log" else None
         jobs = [self._job(c, seed, Rule(self.steps, None if c.changes_loss_scale else best)) for c in candidates]
         reserve = self._trial_seconds * (self.settings.seeds - 1) * (LEADERS + 1) / self.settings.jobs
         self._run(jobs, self._deadline() - reserve, keep=True)
@@ -269,13 +275,15 @@ class Search:
         limit = self.settings.budget or max(AT_LEAST, TIMES * self.plain_seconds)
         return self._started + limit
 
-    def _time_left(self) -> float:
+    @property
+    def time_left(self) -> float:
+        """Seconds until the search has to end; negative afterwards."""
         return self._deadline() - time.monotonic()
 
     def _affordable(self, least: int = FIRST) -> int:
         """How many candidates there is time for, when the leaders are to be repeated as well; so many in any case."""
         repeats = (self.settings.seeds - 1) * (LEADERS + 1)
-        runs = self._time_left() * self.settings.jobs / max(0.1, self._trial_seconds) - repeats
+        runs = self.time_left * self.settings.jobs / max(0.1, self._trial_seconds) - repeats
         return max(least, int(runs))
 
     # -- judging ------------------------------------------------------------------------------------------------
@@ -301,12 +309,12 @@ class Search:
 
     def _leaders(self) -> list[Candidate]:
         """The best of those that work and were not repeated yet."""
-        able = [s for s in self.standings() if s.works and s.candidate.kind == "remedy" and len(s.results) == 1]
-        leaders: list[Candidate] = []
-        while len(leaders) < LEADERS and (best := best_of(able, rank=self._rank)) is not None:
-            able.remove(best)  # so that the simpler of two equals is among them
-            leaders.append(best.candidate)
-        return leaders
+        once = [s for s in self.standings() if len(s.results) == 1]
+        return [s.candidate for s in best_first(once, rank=self._rank)[:LEADERS]]
+
+    def recommendable(self) -> list[Standing]:
+        """What works on every seed, the best first."""
+        return best_first(repeated(self.standings()), rank=self._rank)
 
     def result(self) -> FixResult:
         """What was found so far."""

@@ -49,7 +49,7 @@ def hopeless(rule: Rule, losses: Sequence[float]) -> str:
     now, start = smoothed(losses, done), smoothed(losses, 1, 1)
     if start > 0 and now > RUNAWAY * start:
         return DIVERGED
-    if rule.best is None or 2 * done < rule.steps or min(losses) <= 0 or rule.best <= 0:
+    if rule.best is None or 2 * done < rule.steps or min(losses) < 0 or rule.best <= 0:
         return ""
     return FAR_BEHIND if now > 0 and _expected(losses, now, rule.steps) > math.log(BEHIND * rule.best) else ""
 

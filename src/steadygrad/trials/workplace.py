@@ -29,16 +29,22 @@ MOST = 20_000
 Listing = dict[str, tuple[int, int]]
 
 
-def listing(folder: str) -> Listing | None:
-    """Size and time of change of every file below a folder; None where there are too many."""
+def listing(folder: str, *, ours: Path | None = None) -> Listing | None:
+    """Size and time of change of every file below a folder; None where there are too many.
+
+    Args:
+        folder: where to look.
+        ours: a folder of our own, passed over where it lies below.
+    """
     found: Listing = {}
-    for base, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in PASSED_OVER]
+    apart = os.path.realpath(ours) if ours is not None else ""
+    for base, folders, files in os.walk(os.path.realpath(folder)):
+        folders[:] = [name for name in folders if name not in PASSED_OVER and os.path.join(base, name) != apart]
         for name in files:
             path = os.path.join(base, name)
             with contextlib.suppress(OSError):
                 state = os.lstat(path)
-                found[os.path.relpath(path, folder)] = state.st_size, state.st_mtime_ns
+                found[os.path.relpath(path, os.path.realpath(folder))] = state.st_size, state.st_mtime_ns
         if len(found) > MOST:
             return None
     return found
