@@ -1,4 +1,9 @@
-"""Clippers against torch, optax, numpy and the published formulas written slowly in float64."""
+"""Clippers against torch, optax, timm, numpy and the published formulas written slowly in float64.
+
+Keras has a module of its own, tests/test_clip_keras.py. timm cannot be installed beside a CPU build of torch: it
+imports torchvision, whose wheels on the package index are built for CUDA. Two of its three modes call torch's own
+functions; of the third, its own, there are recorded numbers.
+"""
 
 from __future__ import annotations
 
@@ -121,14 +126,40 @@ def test_optax_adaptive(size: float) -> None:
     assert_same(ours, [np.transpose(t, np.argsort(a)) for t, a in zip(theirs, axes, strict=True)])
 
 
+# -- timm ---------------------------------------------------------------------------------------------------------
+
+#: ``timm.utils.clip_grad.dispatch_clip_grad(parameters, 0.02, mode="agc")`` of timm 1.0.31, on :func:`pattern`.
+TIMM: dict[tuple[int, ...], list[float]] = {
+    (3, 4): [
+        -1.44463047e-05, -2.40771737e-06, 9.6308695e-06, -9.6308695e-06, 0.00180277554, 0.0108166533,
+        -0.00360555109, 0.00540832663, -0.0116216848, 0.0, 0.0116216848, -0.00697301049,
+    ],
+    (2, 1, 2, 2): [
+        -1.44463047e-05, -2.40771737e-06, 9.6308695e-06, -9.6308695e-06, 0.00180277554, 0.0108166533,
+        -0.00360555109, 0.00540832663,
+    ],
+    (3,): [-0.0118361451, -0.00197269092, 0.00789076369],
+}  # fmt: skip
+
+
+def pattern(shape: tuple[int, ...], step: int, size: int, unit: float) -> Tensor:
+    """Numbers that float32 holds exactly."""
+    return (((torch.arange(math.prod(shape)) * step) % size - size // 2).float() * unit).reshape(shape)
+
+
+def test_timm_adaptive() -> None:
+    weights = [pattern(shape, 7, 11, 1 / 8) for shape in TIMM]
+    for weight in weights[:2]:
+        weight.view(-1)[:4] = 0.0  # the first unit starts at zero
+    for weight in weights:
+        weight.requires_grad_().grad = pattern(tuple(weight.shape), 5, 13, 1 / 256)
+    AdaptiveUnit(0.02)(weights)
+    for weight, wanted in zip(weights, TIMM.values(), strict=True):
+        assert weight.grad is not None
+        np.testing.assert_allclose(weight.grad.flatten().numpy(), wanted, rtol=1e-6, atol=1e-12)
+
+
 # -- numpy and the papers -----------------------------------------------------------------------------------------
-
-
-def test_per_tensor_norm() -> None:
-    """``clipnorm`` of Keras: g * c / max(|g|, c)."""
-    gradients = [g.astype(np.float64) for g in draw(1)]
-    wanted = [g * 2.0 / max(np.linalg.norm(g), 2.0) for g in gradients]
-    assert_same(clipped(PerTensorNorm(2.0), draw(0), draw(1)), wanted)  # type: ignore[arg-type]
 
 
 def adaptive_slowly(w: Array, g: Array, scale: float, eps: float) -> NDArray[np.float64]:
