@@ -473,7 +473,7 @@ def test_what_is_no_parameter_is_said() -> None:
         GlobalNorm(1.0)(["weight"])  # type: ignore[list-item]
 
 
-# -- no waiting ---------------------------------------------------------------------------------------------------
+# -- no waiting (on devices: tests/test_clip_devices.py) ----------------------------------------------------------
 
 
 @contextmanager
@@ -496,19 +496,3 @@ def test_nothing_is_read_until_it_is_asked_for(case: Case, monkeypatch: pytest.M
     with no_reads(monkeypatch):
         info = clipper(tensors)
     assert float(info.norm_before) > 0
-
-
-@every
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_step_waits_for_an_accelerator(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a device without data, a value that is read raises."""
-    monkeypatch.setattr("steadygrad.clip.compose._Later.read", lambda later: False)
-    clipper = case.acting()
-    for _ in range(3):
-        leaf = torch.empty(4, 3, device="meta", dtype=dtype, requires_grad=True)
-        other = torch.empty(5, device="meta", dtype=dtype, requires_grad=True)
-        leaf.grad, other.grad = torch.empty_like(leaf), torch.empty_like(other)
-        info = clipper([leaf, other])
-        for value in (info.coefficient, info.non_finite, info.norm_after, info.clipped):
-            assert value.device.type == "meta"
-        assert info.coefficient.dtype == torch.float32

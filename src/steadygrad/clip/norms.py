@@ -69,10 +69,12 @@ def norms(tensors: Sequence[Tensor], *, p: float = 2.0, groups: Sequence[Sequenc
     if len(groups) == 1:
         return _norms_alike(tensors, p)
     home = tensors[0].device
-    out = torch.zeros(len(tensors), dtype=wide(home), device=home)
+    found: dict[int, Tensor] = {}
     for members in groups:
-        out[list(members)] = _norms_alike([tensors[i] for i in members], p).to(out)
-    return out
+        each = _norms_alike([tensors[i] for i in members], p).to(home, wide(home), non_blocking=True)
+        found.update(zip(members, each.unbind(), strict=True))
+    # Not written to their places by index: the host would wait for the copy of the indices to the device.
+    return torch.stack([found[i] for i in range(len(tensors))])
 
 
 def _norms_alike(tensors: Sequence[Tensor], p: float) -> Tensor:

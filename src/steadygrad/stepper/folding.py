@@ -150,7 +150,7 @@ def verified(kind: str, device: str, dtype: torch.dtype) -> bool:
 
 
 def _tensors(device: str, dtype: torch.dtype) -> list[list[Tensor]]:
-    made = [torch.tensor([values], dtype=dtype, device=device) for values in ([0.5, -1.0], [3.0, 4.0])]
+    made = [torch.tensor([values], dtype=dtype).to(device) for values in ([0.5, -1.0], [3.0, 4.0])]
     state = [torch.full((1, 2), 0.25, dtype=dtype, device=device) for _ in range(2)]
     return [[made[0]], [made[1]], [state[0]], [state[1]]]
 
@@ -158,7 +158,7 @@ def _tensors(device: str, dtype: torch.dtype) -> list[list[Tensor]]:
 def _divides(kernel: _Kernel, device: str, dtype: torch.dtype) -> bool:
     by_kernel, by_hand = _tensors(device, dtype), _tensors(device, dtype)
     by_hand[1][0].div_(4.0)
-    kernel(by_kernel, torch.tensor(4.0, device=device), None)
+    kernel(by_kernel, torch.full((), 4.0, device=device), None)
     kernel(by_hand, None, None)
     loose = 1e-6 if dtype in (torch.float32, torch.float64) else 1e-2
     return all(torch.allclose(a[0], b[0], rtol=loose) for a, b in zip(by_kernel, by_hand, strict=True))
@@ -167,7 +167,7 @@ def _divides(kernel: _Kernel, device: str, dtype: torch.dtype) -> bool:
 def _skips(kernel: _Kernel, device: str, dtype: torch.dtype) -> bool:
     tried, untouched = _tensors(device, dtype), _tensors(device, dtype)
     tried[1][0].fill_(float("nan"))
-    kernel(tried, torch.tensor(4.0, device=device), torch.tensor(1.0, device=device))
+    kernel(tried, torch.full((), 4.0, device=device), torch.ones((), device=device))
     return all(torch.equal(tried[i][0], untouched[i][0]) for i in (0, 2, 3))
 
 

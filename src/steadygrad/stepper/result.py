@@ -31,7 +31,7 @@ class Readback:
         """The numbers."""
         if self._event is not None:
             self._event.synchronize()
-        return [float(v) for v in self._host.tolist()]
+        return [float(v) for v in self._host.cpu().tolist()]
 
 
 class Outcome:

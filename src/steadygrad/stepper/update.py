@@ -207,7 +207,7 @@ def read(info: ClipInfo, loss: Tensor | None) -> Found:
     if all(value.device.type == "cpu" for value in values):
         numbers = [float(value) for value in values]
     else:
-        numbers = torch.stack([v.detach().to(values[0].device, torch.float32) for v in values]).tolist()
+        numbers = torch.stack([v.detach().to(values[0].device, torch.float32) for v in values]).cpu().tolist()
     return Found(numbers[1], numbers[2] if loss is not None else None, numbers[0] > 0)
 
 
