@@ -346,17 +346,20 @@ def test_a_snapshot_that_does_not_fit_says_so() -> None:
     assert ring.refused.startswith("a snapshot needs")
 
 
-def test_the_newest_from_before_is_taken_and_the_last_one_stays() -> None:
+def test_each_time_goes_further_back_and_the_newest_stays_known() -> None:
     ring = Ring(keep=5, memory=1 << 20)
     for step in (10, 20, 30):
         ring.add(snapshot(step))
-    taken = []
-    for before in (25, 25, 5, 5):
-        found = ring.take_before(before)
+
+    def step_of(found: Snapshot | None) -> int:
         assert found is not None
-        taken.append(found.step)
-    assert taken == [20, 10, 10, 10]
-    assert Ring(keep=1, memory=1).take_before(5) is None
+        return found.step
+
+    assert [step_of(ring.take(before)) for before in (25, 25, 5, 5)] == [20, 10, 10, 10]
+    assert [step_of(ring.newest(before)) for before in (99, 25, 5)] == [30, 20, 10]
+    ring.add(snapshot(40))
+    assert [step_of(ring.take(50)) for _ in range(3)] == [40, 10, 10]
+    assert Ring(keep=1, memory=1).take(5) is None
 
 
 def test_state_of_other_types_than_the_parameters_comes_back_as_it_was() -> None:

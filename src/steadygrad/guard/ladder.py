@@ -49,7 +49,7 @@ class Guard:
     2. *roll back*: parameters, optimizer state, schedulers, scaler and clip statistics become what they were at a
        snapshot from before the trouble. The data goes on, so the batches since then are left out, as was done by hand
        for PaLM (Chowdhery et al. 2022, section 5.1);
-    3. *stop*: the last good state is restored and written to ``folder``, and
+    3. *stop*: the newest good state from before the trouble is restored and written to ``folder``, and
        :class:`steadygrad.errors.GuardStopError` is raised. With ``exhausted="accept"``, finite spikes become the new
        normal instead.
 
@@ -205,8 +205,7 @@ class Guard:
         if self._exhausted == "accept" and reason not in NONFINITE:
             self._accept(found, reason, batch)
             return False
-        self._stop(found, reason, batch)
-        raise AssertionError("unreachable")
+        raise self._stopped(first, found, reason, batch)
 
     def _may(self, rung: str, budget: int) -> bool:
         used = self._used[rung] = [step for step in self._used[rung] if step > self.step - self.budget.horizon]
@@ -215,19 +214,22 @@ class Guard:
         used.append(self.step)
         return True
 
-    def _go_back(self, before: int) -> Snapshot | None:
-        snapshot = self.ring.take_before(before)
-        if snapshot is not None and self._subject is not None:
-            self._subject.restore(snapshot.data, rng=self._restore_rng)
-            self.loss.load_state_dict(snapshot.extra["loss"])
-            self._damping_left = 0
-        return snapshot
+    def _go_back(self, snapshot: Snapshot) -> None:
+        assert self._subject is not None, "snapshots are of something"
+        self._subject.restore(snapshot.data, rng=self._restore_rng)
+        self.loss.load_state_dict(snapshot.extra["loss"])
+        self._damping_left = 0
 
-    def _roll_back(self, first: int, found: Found, reason: str, batch: Any) -> None:
+    def _before(self, first: int) -> int:
+        """The last step to be trusted where a row of bad ones began at ``first``."""
         # A damping that came shortly before was the first answer to this same trouble.
         earlier = [step for step in self._used["damp"] if step > first - 2 * (self._damped[1] + self.budget.span)]
-        snapshot = self._go_back(min([first, *earlier]) - self._margin)
+        return min([first, *earlier]) - self._margin
+
+    def _roll_back(self, first: int, found: Found, reason: str, batch: Any) -> None:
+        snapshot = self.ring.take(self._before(first))
         assert snapshot is not None
+        self._go_back(snapshot)
         batches = [b for step, b in self._batches if step > snapshot.step]
         left_out = self.step - snapshot.step
         self._tell("rollback", found, reason, batch, to_step=snapshot.step, left_out=left_out, batches=batches)
@@ -237,8 +239,11 @@ class Guard:
         self.norm.load_state_dict({"values": []})
         self._tell("accept", found, reason, batch, why="the new level is taken as normal")
 
-    def _stop(self, found: Found, reason: str, batch: Any) -> None:
-        snapshot = self._go_back(self.step)
+    def _stopped(self, first: int, found: Found, reason: str, batch: Any) -> GuardStopError:
+        # Older states did not help, so the newest from before the trouble is the one to keep.
+        snapshot = self.ring.newest(self._before(first))
+        if snapshot is not None:
+            self._go_back(snapshot)
         path = self._folder / "guard-state.pt" if self._folder is not None else None
         kept = f"; the state of step {snapshot.step} is restored" if snapshot is not None else ""
         written = f" and written to {path}" if path is not None else ""
@@ -246,7 +251,7 @@ class Guard:
             self.save(path)
         why = f"skipping, damping and going back did not help{kept}{written}"
         self._tell("stop", found, reason, batch, why=why)
-        raise GuardStopError(f"training stopped at step {self.step} after a {reason}: {why}")
+        return GuardStopError(f"training stopped at step {self.step} after a {reason}: {why}")
 
     def _limit(self, reason: str) -> float | None:
         if reason in NONFINITE:
@@ -297,7 +302,7 @@ class Guard:
         """
         if self._subject is None:
             raise InputError("nothing to save: give the guard to a Stepper first")
-        ring = [{"step": s.step, "data": s.data, "extra": s.extra} for s in self.ring.held]
+        ring = [vars(snapshot) for snapshot in self.ring.held]
         write(Path(path), {"training": self._subject.capture(), "guard": self.state_dict(), "ring": ring})
 
     def load(self, path: Path | str) -> None:

@@ -92,11 +92,12 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @dataclass
 class Snapshot:
-    """One state. ``extra`` is the guard's own part of it."""
+    """One state. ``extra`` is the guard's own part of it; ``tried``: trouble came again after going back to it."""
 
     step: int
     data: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
+    tried: bool = False
 
     def nbytes(self) -> int:
         """Bytes of its tensors."""
@@ -139,17 +140,16 @@ class Ring:
         """Drop all."""
         self.held = []
 
-    def take_before(self, step: int) -> Snapshot | None:
-        """The newest from before a step, or else the oldest there is.
+    def newest(self, step: int, *, untried: bool = False) -> Snapshot | None:
+        """The newest from before a step, or else the oldest there is; of those only that have not been tried."""
+        known = [s for s in self.held if not (untried and s.tried)] or self.held[:1]
+        return next((s for s in reversed(known) if s.step <= step), known[0] if known else None)
 
-        Younger ones are dropped, and it as well unless it is the last: the next time goes further back.
-        """
-        if not self.held:
-            return None
-        old = [i for i, snapshot in enumerate(self.held) if snapshot.step <= step]
-        at = old[-1] if old else 0
-        chosen = self.held[at]
-        del self.held[max(1, at) :]
+    def take(self, step: int) -> Snapshot | None:
+        """The newest untried one from before a step. Younger ones count as tried with it: the next is further back."""
+        chosen = self.newest(step, untried=True)
+        for snapshot in self.held:
+            snapshot.tried = snapshot.tried or (chosen is not None and snapshot.step >= chosen.step)
         return chosen
 
 
