@@ -31,7 +31,8 @@ from steadygrad.trials.local import Done
 from steadygrad.trials.patching import source_of, with_change, write_patch
 from steadygrad.trials.reading import FIX_FILE, read_fix
 from steadygrad.trials.result import FixResult, Patch, to_fix_json
-from steadygrad.trials.search import CONTROL, LEADERS, Search, Settings
+from steadygrad.trials.search import CONTROL, LEADERS, Search
+from steadygrad.trials.settings import Settings
 from steadygrad.trials.words import gain, headline, outcome
 
 NO_OP = Candidate((RemedySpec("no-op"),), "", "the script as it is", "no-op")
@@ -156,6 +157,32 @@ def test_what_works_is_tried_together() -> None:
     assert result.recommended.candidate.cause == "learning-rate-too-high"
     together = [job for job in bench.jobs if job.candidate == result.recommended.candidate]
     assert together[0].rule.best == 1.0
+
+
+def test_the_number_of_the_best_is_refined_for_as_long_as_that_helps() -> None:
+    best = 30.0
+
+    def ends(candidate: Candidate) -> float:
+        spec = candidate.specs[0] if candidate.specs else None
+        if spec is None or spec.code != "clip-norm":
+            return 2.0
+        return 0.1 * (1 + abs(math.log(float(spec.value) / best)))
+
+    result, bench = search(ends, [Candidate((RemedySpec("clip-norm", "1.0"),), "long-recurrence", "")])
+    assert result.recommended is not None
+    assert title(result.recommended.candidate) == "clip-norm:27"
+    first = [title(job.candidate) for job in bench.jobs if job.seed == 0]
+    assert {"clip-norm:0.33", "clip-norm:3", "clip-norm:9"} < set(first)
+    assert len(first) == len(set(first)), "nothing is tried twice"
+
+
+def test_another_rate_may_be_needed_beside_a_remedy() -> None:
+    swap = Candidate((RemedySpec("swap-activation", "relu"),), "saturating-activation", "")
+    both = "swap-activation:relu + lower-lr:/3"
+    result, _ = search(lambda c: 0.1 if title(c) == both else 0.5 if c == swap else 2.0, [swap])
+    assert result.recommended is not None
+    assert title(result.recommended.candidate) == both
+    assert result.recommended.candidate.cause == "saturating-activation"
 
 
 def test_what_works_as_well_alone_is_not_combined() -> None:

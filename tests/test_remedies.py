@@ -14,7 +14,7 @@ from steadygrad.diagnosis import CAUSES
 from steadygrad.history import History
 from steadygrad.interventions import install
 from steadygrad.records import Candidate, Cause, Clip, Diagnosis
-from steadygrad.remedies import CODES, FAMILIES, REMEDIES, candidates, format_spec, parse_spec
+from steadygrad.remedies import CODES, FAMILIES, REMEDIES, alike, candidates, format_spec, nearby, parse_spec
 from steadygrad.view import View
 
 RULES = {rule.code: rule for rule in CAUSES}
@@ -98,6 +98,49 @@ def test_a_remedy_counts_for_the_cause_that_it_belongs_to() -> None:
     assert credited["clip-norm"] == credited["reinit-orthogonal"] == "long-recurrence"
     alone = candidates(plain(), diagnosis(("long-recurrence", 0.8)))
     assert {c.cause for c in alone if c.specs[0].code == "lower-lr"} == {"long-recurrence"}
+
+
+# -- variants -----------------------------------------------------------------------------------------------------
+
+
+def candidate(*specs: str) -> Candidate:
+    return Candidate(tuple(map(parse_spec, specs)), "depth-without-shortcut", "why")
+
+
+@pytest.mark.parametrize(
+    ("specs", "variants"),
+    [
+        (["lower-lr:0.01"], ["lower-lr:0.0033", "lower-lr:0.03"]),
+        (["lower-lr:0.05"], ["lower-lr:0.017"]),  # three times it is more than the script's own rate
+        (["raise-lr:0.15"], ["raise-lr:0.45"]),
+        (["lower-lr:/3"], ["lower-lr:/9"]),
+        (["raise-lr:x10"], ["raise-lr:x3.3", "raise-lr:x30"]),
+        (["warmup:60"], ["warmup:20"]),
+        (["decay-schedule:200"], []),
+        (["clip-norm:1", "lower-lr:/10"], [
+            "clip-norm:0.33+lower-lr:/10", "clip-norm:3+lower-lr:/10", "clip-norm:1+lower-lr:/3.3",
+            "clip-norm:1+lower-lr:/30",
+        ]),
+        (["zero-grad"], ["zero-grad+lower-lr:/3", "zero-grad+raise-lr:x3"]),
+        (["loosen-clip:off"], ["loosen-clip:off+lower-lr:/3", "loosen-clip:off+raise-lr:x3"]),
+    ],
+)  # fmt: skip
+def test_variants_change_one_number_or_the_rate(specs: list[str], variants: list[str]) -> None:
+    found = nearby(candidate(*specs), rate=0.1, steps=150)
+    assert texts(found) == variants
+    assert {c.cause for c in found} <= {"depth-without-shortcut"}
+    for each in found:
+        install(each.specs)()
+
+
+def test_what_is_hardly_another_number_is_alike() -> None:
+    base = candidate("lower-lr:0.01", "reinit-kaiming")
+    assert alike(base, candidate("reinit-kaiming", "lower-lr:0.012"))
+    assert not alike(base, candidate("lower-lr:0.03", "reinit-kaiming"))
+    assert not alike(base, candidate("lower-lr:0.01", "reinit-xavier"))
+    assert not alike(base, candidate("lower-lr:0.01"))
+    assert not alike(candidate("swap-activation:relu"), candidate("swap-activation:elu"))
+    assert not alike(candidate("lower-lr:/10"), candidate("lower-lr:10"))
 
 
 # -- values from the run ------------------------------------------------------------------------------------------

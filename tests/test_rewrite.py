@@ -292,6 +292,7 @@ MODELS = {
         "- layers += [nn.Linear(a, b), nn.Tanh()]", "+ layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.Tanh()]"]),
     "residual": (NET, "add-residual:0.5", ["- x = self.fc2(x).tanh()", "+ x = x + 0.5 * self.fc2(x).tanh()"]),
     "batchnorm": (NET, "replace-batchnorm", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.GroupNorm(3, 24)"]),
+    "no batchnorm": (NET, "replace-batchnorm:none", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.Identity()"]),
     "drawn anew": (NET, "reinit-xavier:2", [
         "+ drawn = [m for m in net.modules() if isinstance(m, nn.Linear)]", "+ for layer in drawn:",
         "+ nn.init.xavier_normal_(layer.weight, gain=2)",

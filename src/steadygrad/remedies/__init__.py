@@ -9,6 +9,7 @@ from steadygrad.remedies.advising import CAUSES_ADVISED, REMEDIES_ADVISED, advis
 from steadygrad.remedies.base import Remedy, Text
 from steadygrad.remedies.catalogue import FAMILIES, REMEDIES, TEXTS
 from steadygrad.remedies.proposing import candidates
+from steadygrad.remedies.refining import alike, nearby
 from steadygrad.remedies.spec import CODES, format_spec, parse_spec
 
 
@@ -34,8 +35,10 @@ __all__ = [
     "Remedy",
     "Text",
     "advise",
+    "alike",
     "candidates",
     "format_spec",
     "install",
+    "nearby",
     "parse_spec",
 ]

@@ -21,9 +21,14 @@ _ACTIVATION_CLASS = re.compile(r"(ReLU|ELU|Tanh|Sigmoid|SiLU|Mish|Softplus|Hards
 
 
 def replace_batchnorm(task: Task) -> None:
-    """GroupNorm with about eight channels in a group."""
-    found = False
+    """GroupNorm with about eight channels in a group; or nothing."""
+    found, left_out = False, task.one_of("group", "none") == "none"
     for call in task.names.calls(*_BATCH):
+        found = True
+        if left_out:
+            task.script.replace(call, f"{_beside(task, call, 'Identity')}()")
+            task.say(f"{task.names.short(call.func)} is left out", call)
+            continue
         channels = argument(call, "num_features", 0)
         if channels is None:
             raise Refused("its channels were not found", task.script.line(call))
@@ -34,7 +39,6 @@ def replace_batchnorm(task: Task) -> None:
         text = ", ".join([groups, task.script.text(channels.value), *kept])
         task.script.replace(call, f"{_beside(task, call, 'GroupNorm')}({text})")
         task.say(f"{task.names.short(call.func)} -> GroupNorm", call)
-        found = True
     for node in _bare(task):
         raise Refused("BatchNorm is handed over as a class here", task.script.line(node))
     if not found:

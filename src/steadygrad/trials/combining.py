@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from steadygrad.records import Candidate
 from steadygrad.remedies import FAMILIES
@@ -11,17 +11,14 @@ from steadygrad.remedies import FAMILIES
 COMBINED = 2
 
 
-def pairs(best: Candidate, able: Sequence[Candidate], *, tried: Iterable[Candidate]) -> list[Candidate]:
+def pairs(best: Candidate, able: Sequence[Candidate]) -> list[Candidate]:
     """The best remedy with each of the next best that does something else.
 
     Args:
         best: what works best.
         able: all that works, best first.
-        tried: what need not be tried again.
     """
-    before = {frozenset(candidate.specs) for candidate in tried}
-    found = [joined(best, other) for other in able if not families(other) & families(best)]
-    return [candidate for candidate in found if frozenset(candidate.specs) not in before][:COMBINED]
+    return [joined(best, other) for other in able if not families(other) & families(best)][:COMBINED]
 
 
 def families(candidate: Candidate) -> set[str]:

@@ -23,7 +23,8 @@ from steadygrad.trials.local import Backend, LocalBackend
 from steadygrad.trials.patching import with_change, write_patch
 from steadygrad.trials.reading import FIX_FILE
 from steadygrad.trials.result import FixResult, to_fix_json
-from steadygrad.trials.search import Display, Search, Settings
+from steadygrad.trials.search import Search
+from steadygrad.trials.settings import Display, Settings
 
 #: What is read ahead of standard input, at most.
 _INPUT_BYTES = 1 << 24

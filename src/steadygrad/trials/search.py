@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
 
 from steadygrad.history import History
 from steadygrad.records import Candidate, Diagnosis, TrialResult
+from steadygrad.remedies import alike, nearby
 from steadygrad.replay import load, replay
 from steadygrad.store import Run
 from steadygrad.trials.combining import pairs
@@ -30,6 +30,7 @@ from steadygrad.trials.judge import (
 )
 from steadygrad.trials.local import Backend
 from steadygrad.trials.result import FixResult, confirmed
+from steadygrad.trials.settings import Display, Settings
 from steadygrad.trials.stopping import Rule
 from steadygrad.trials.workplace import Listing, listing, written
 from steadygrad.view import View
@@ -47,42 +48,12 @@ EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
 FIRST = 5
 LEADERS = 3
+#: Rounds in which the best is combined with others and its numbers are changed.
+IMPROVED = 3
 #: Candidates proposed at first, and where none of them works, controls included.
 PROPOSED, MORE = 18, 32
 
 Propose = Callable[[History, Diagnosis, int], list[Candidate]]
-
-
-class Display(Protocol):
-    """Shows how a search goes."""
-
-    def say(self, text: str) -> None:
-        """A phase begins."""
-
-    def added(self, jobs: Sequence[Job]) -> None:
-        """These jobs are going to run."""
-
-    def progress(self, job: Job, steps: int, loss: float) -> None:
-        """A job is so far."""
-
-    def over(self, job: Job, attempt: Attempt, /) -> None:
-        """A job is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a search may cost.
-
-    Args:
-        steps: of every trial; fewer where the script ends before.
-        seeds: repetitions of the leaders, the first included.
-        budget: seconds for everything; by default ten times the script's own time for these steps.
-    """
-
-    steps: int = 300
-    seeds: int = 3
-    jobs: int = 2
-    budget: float | None = None
 
 
 class Search:
@@ -113,6 +84,7 @@ class Search:
         self.remarks: list[str] = []
         self._rank: dict[Candidate, int] = {}
         self._adversarial = False
+        self._rate = math.nan
         self._trial_seconds = 0.0
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -125,7 +97,7 @@ class Search:
         self._try(self._propose(history, self.diagnosis, PROPOSED))
         if not self._leaders() and self.time_left > 0:
             self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
-        self._combine()
+        self._improve()
         self._repeat(self._leaders())
         if not any(s.works for s in repeated(self.standings())):
             self._repeat(self._leaders())  # what worked with one seed may have been luck: the next ones
@@ -146,7 +118,10 @@ class Search:
         except Exception as error:
             self.remarks.append(f"the control run cannot be read: {error}")
             return History()
-        self._adversarial = View(history).interleaved
+        view = View(history)
+        self._adversarial = view.interleaved
+        rates = view.main.lr.values() if view.main is not None else ()
+        self._rate = float(max(rates, default=math.nan))
         if attempt.result.status == "cut":
             self._settle_for_less(attempt.result)
         if attempt.result.status in ("finished", "cut") or attempt.limited:
@@ -195,16 +170,22 @@ class Search:
         self._round([*no_op, *remedies[:FIRST]], 0)
         self._round([*remedies[FIRST:], *(c for c in controls if c.kind == "random")], 0)
 
-    def _combine(self) -> None:
-        """The best remedy together with others that work by themselves, where there is time for it."""
-        best = next(iter(self._leaders()), None)
-        able = [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"]
-        together = pairs(best, able, tried=self.attempts) if best is not None else []
-        if together and self._affordable(least=0) >= len(together):
-            for candidate in together:
+    def _improve(self) -> None:
+        """The best together with others that work by themselves, and with other numbers, while there is time for it."""
+        for _ in range(IMPROVED):
+            best = next(iter(self._leaders()), None)
+            fresh = self._variants(best)[: self._affordable(least=0)] if best is not None else []
+            if not fresh:
+                return
+            for candidate in fresh:
                 self._rank.setdefault(candidate, len(self._rank))
-            self._display.say("Combining what works")
-            self._round(together, 0)
+            self._display.say("Improving on the best")
+            self._round(fresh, 0)
+
+    def _variants(self, best: Candidate) -> list[Candidate]:
+        able = [s.candidate for s in self.standings() if s.works and s.candidate.kind == "remedy"]
+        found = [*pairs(best, able), *nearby(best, rate=self._rate, steps=self.steps)]
+        return [c for c in found if not any(alike(c, tried) for tried in self.attempts)]
 
     def _repeat(self, leaders: Sequence[Candidate]) -> None:
         """Leaders and control again with other seeds, side by side."""
