@@ -121,8 +121,8 @@ def candidate(*specs: str) -> Candidate:
             "clip-norm:0.33+lower-lr:/10", "clip-norm:3+lower-lr:/10", "clip-norm:1+lower-lr:/3.3",
             "clip-norm:1+lower-lr:/30",
         ]),
-        (["zero-grad"], ["zero-grad+lower-lr:/3", "zero-grad+raise-lr:x3"]),
-        (["loosen-clip:off"], ["loosen-clip:off+lower-lr:/3", "loosen-clip:off+raise-lr:x3"]),
+        (["zero-grad"], ["zero-grad+lower-lr:/3"]),
+        (["loosen-clip:off"], ["loosen-clip:off+lower-lr:/3"]),
     ],
 )  # fmt: skip
 def test_variants_change_one_number_or_the_rate(specs: list[str], variants: list[str]) -> None:
@@ -203,6 +203,13 @@ def test_losses_of_another_scale_are_marked() -> None:
     marked = {s.code for c in found if c.changes_loss_scale for s in c.specs}
     assert "loss-on-logits" in marked
     assert not any(c.changes_loss_scale for c in found if {s.code for s in c.specs} == {"warmup"})
+
+
+def test_lbfgs_is_given_a_line_search_and_no_other_optimizer_is() -> None:
+    found = proposed("unstable-operation", plain(optimizer="LBFGS"))
+    assert {"line-search", "guard-operation+line-search"} < set(found)
+    assert "line-search" in proposed("learning-rate-too-high", plain(optimizer="LBFGS"))[:3]
+    assert not any("line-search" in text for text in proposed("unstable-operation"))
 
 
 def test_what_a_cause_cannot_use_is_not_proposed() -> None:

@@ -87,7 +87,8 @@ def test_afterwards_scripts_run_as_before() -> None:
 
 def test_a_remedy_that_finds_nothing_to_do_changes_nothing() -> None:
     idle = ["skip-bad-step", "full-precision", "loss-on-logits", "mean-reduction", "match-shapes",
-            "constant-lr", "reduce-weight-decay", "replace-batchnorm", "attach-parameters"]  # fmt: skip
+            "constant-lr", "line-search", "reduce-weight-decay", "replace-batchnorm",
+            "attach-parameters"]  # fmt: skip
     plain = run("sequential_inplace_relu")
     for spec in idle:
         result, _ = treated([spec], lambda: run("sequential_inplace_relu"))
@@ -233,6 +234,28 @@ def test_adam_is_torchs_adam() -> None:
     model, x, y = problem()
     trained(model, x, y, optimizer=torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1))
     torch.testing.assert_close(outcome(["adaptive-optimizer:0.01"], weight_decay=0.1), weights(model))
+
+
+def test_a_line_search_is_torchs() -> None:
+    def fitted(search: str | None) -> Tensor:
+        model, x, y = problem()
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=1.0, max_iter=4, line_search_fn=search)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = (model(x) - y).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(4):
+            optimizer.step(closure)
+        assert optimizer.param_groups[0]["line_search_fn"] == search
+        return weights(model)
+
+    treated_weights, notes = treated(["line-search"], lambda: fitted(None))
+    assert torch.equal(treated_weights, fitted("strong_wolfe"))
+    assert not torch.equal(treated_weights, fitted(None))
+    assert notes == ["applied: LBFGS searches along its direction for the length of its step"]
 
 
 def test_clips_are_torchs_clips() -> None:

@@ -51,6 +51,7 @@ def refusal(source: str, *specs: str, hints: Hints | None = None) -> str:
 
 # -- the learning rate ------------------------------------------------------------------------------------------
 
+LBFGS_HEAD = HEAD + "optimizer = optim.LBFGS(model.parameters(), max_iter=4)\n" + LOOP
 ARGS = (
     HEAD + "import argparse\np = argparse.ArgumentParser()\np.add_argument('-l', '--lr', default=0.1, type=float)\n"
     "args = p.parse_args()\noptimizer = optim.SGD(model.parameters(), lr=args.lr)\n" + LOOP
@@ -135,6 +136,9 @@ RATES = {
         "+ decay.step()"]),
     "no schedule": (HEAD + SGD + "s = optim.lr_scheduler.StepLR(optimizer, 3)\n" + LOOP + "    s.step()\n", "constant-lr",
                     ["- s.step()"]),
+    "line search": (LBFGS_HEAD, "line-search", [
+        "- optimizer = optim.LBFGS(model.parameters(), max_iter=4)",
+        '+ optimizer = optim.LBFGS(model.parameters(), max_iter=4, line_search_fn="strong_wolfe")']),
     "adaptive": (HEAD + "optimizer = optim.SGD(\n    model.parameters(),\n    lr=0.1,\n    momentum=0.9,\n)\n" + LOOP,
                  "adaptive-optimizer:0.002", ["- optimizer = optim.SGD(", "+ optimizer = optim.Adam(", "- lr=0.1,",
                                               "- momentum=0.9,", "+ lr=0.002,"]),
@@ -523,6 +527,8 @@ REFUSED = {
     "a closure": (LBFGS, "skip-bad-step", "cannot be left out train.py:18"),
     "two cuts": (NET.replace("tanh()", "detach().tanh()").replace("sigmoid(self.fc1(x))", "sigmoid(self.fc1(x).detach())"),
                  "attach-parameters:reconnect", "at one of the lines 15, 16"),
+    "no lbfgs": (HEAD + SGD + LOOP, "line-search", "no LBFGS is built"),
+    "a line search": (LBFGS_HEAD.replace("=4", "=4, line_search_fn='strong_wolfe'"), "line-search", "as the remedy would"),
     "adaptive already": (CONFIG, "adaptive-optimizer", "AdamW is adaptive already"),
     "orthogonal, in half precision": (NET.replace("Net()\n", "Net().half()\n"), "reinit-orthogonal", "half precision"),
     "layers by number": ("import torch\nfrom torch import nn\nm = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))\n"

@@ -248,7 +248,7 @@ def _last_finite(weights: Array) -> Array:
 TOO_HIGH = CauseRule(
     "learning-rate-too-high",
     _too_high,
-    ("lower-lr", "clip-norm", "warmup", "adaptive-optimizer", "decay-schedule"),
+    ("lower-lr", "line-search", "clip-norm", "warmup", "adaptive-optimizer", "decay-schedule"),
     explains=("dying-relu", "unstable-operation", "precision-range", "corrupt-batch", "saturating-activation"),
 )
 TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-optimizer", "constant-lr"))

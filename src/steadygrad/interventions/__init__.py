@@ -39,6 +39,7 @@ APPLY: dict[str, tuple[Apply, str]] = {
     "warmup": (rate.warmup, NO_STEP),
     "decay-schedule": (rate.decay_schedule, NO_STEP),
     "constant-lr": (rate.constant_lr, "the learning rate never changed"),
+    "line-search": (rate.line_search, "no LBFGS without a line search stepped"),
     "reinit-xavier": (initial.reinit_xavier, NO_MODEL),
     "reinit-kaiming": (initial.reinit_kaiming, NO_MODEL),
     "reinit-orthogonal": (initial.reinit_orthogonal, NO_MODEL),

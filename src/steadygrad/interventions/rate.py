@@ -137,6 +137,18 @@ def constant_lr(stage: Stage, spec: RemedySpec, report: Report) -> None:
     HeldBack(stage, change)
 
 
+def line_search(stage: Stage, spec: RemedySpec, report: Report) -> None:
+    """A step length that satisfies the strong Wolfe conditions, where LBFGS would take a fixed one."""
+
+    def change(optimizer: Optimizer, group: Group, step: int) -> dict[str, Any]:
+        if not isinstance(optimizer, torch.optim.LBFGS) or group["line_search_fn"]:
+            return {}
+        report.applied("LBFGS searches along its direction for the length of its step")
+        return {"line_search_fn": "strong_wolfe"}
+
+    HeldBack(stage, change)
+
+
 @dataclass
 class Moments:
     """Adam's running averages of one tensor's gradient."""

@@ -28,11 +28,12 @@ PARTNERS = {
     ("loosen-clip", "lower-lr:/3"): 0.4,
     ("standardize-input", "lower-lr:/3"): 0.4,
     ("adaptive-optimizer", "clip-norm:1"): 0.3,
+    ("guard-operation", "line-search"): 0.9,
 }
 #: ... and what the first remedies of the two leading causes are worth together.
 BOTH = 0.6
 #: Tried when the causes have had their turn: what helps most often, whatever the cause.
-LAST_RESORTS = ("lower-lr", "clip-norm", "adaptive-optimizer", "add-normalization")
+LAST_RESORTS = ("line-search", "lower-lr", "clip-norm", "adaptive-optimizer", "add-normalization")
 SEED = 7
 
 
@@ -98,8 +99,9 @@ def _pairs(view: View, causes: tuple[Cause, ...]) -> Iterator[Scored]:
     lead = causes[0]
     for (first, second), worth in PARTNERS.items():
         one = REMEDIES[first].candidates(view, lead)
-        if first in lead.remedies and one:
-            yield Scored(lead.confidence * worth, _candidate(view, lead, one[0], parse_spec(second)))
+        other = parse_spec(second)
+        if first in lead.remedies and one and REMEDIES[other.code].candidates(view, lead):
+            yield Scored(lead.confidence * worth, _candidate(view, lead, one[0], other))
     if len(causes) > 1 and causes[1].confidence >= 0.4:
         one_spec, other_spec = (_first_spec(view, cause) for cause in causes[:2])
         if one_spec is not None and other_spec is not None and one_spec.code != other_spec.code:

@@ -117,6 +117,18 @@ def _adaptive_values(view: View, cause: Cause) -> list[str]:
     return [] if view.adaptive or view.optimizer_type() in ("manual update", "LBFGS") else ["0.001", "0.01", "0.0003"]
 
 
+def _search_words(view: View, cause: Cause) -> tuple[str, str]:
+    return (
+        "LBFGS takes steps of a fixed length along directions that hold only nearby. A line search keeps each step at "
+        "a length that lowers the loss.",
+        'optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")',
+    )
+
+
+def _search_values(view: View, cause: Cause) -> list[str]:
+    return [""] if view.optimizer_type() == "LBFGS" else []
+
+
 REMEDIES = (
     Remedy(
         "lower-lr",
@@ -165,5 +177,13 @@ REMEDIES = (
         "adaptive-optimizer:0.001",
         _adaptive_words,
         _adaptive_values,
+    ),
+    Remedy(
+        "line-search",
+        "LBFGS that overshoots",
+        "More evaluations of the closure for each step; the loss must be finite wherever it looks.",
+        "line-search",
+        _search_words,
+        _search_values,
     ),
 )

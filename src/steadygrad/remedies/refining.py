@@ -15,8 +15,8 @@ STEP = 3.0
 GUESSED = frozenset({
     "lower-lr", "raise-lr", "adaptive-optimizer", "clip-norm", "clip-value", "loosen-clip", "warmup", "add-residual",
 })  # fmt: skip
-#: Whatever changes a network's signals changes the rate that suits it.
-RATES = ("lower-lr:/3", "raise-lr:x3")
+#: Whatever changes the signals of a network may ask for smaller steps. Larger ones are a matter of tuning, not of repair.
+RATES = ("lower-lr:/3",)
 _RATE_CODES = frozenset(remedy.code for remedy in FAMILIES["learning rate"])
 #: A factor "/1" or "x1" changes nothing.
 _LEAST_FACTOR = 1.3

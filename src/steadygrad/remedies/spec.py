@@ -10,8 +10,8 @@ from steadygrad.records import RemedySpec
 #: Every remedy there is. The codes are stable: they stand in stored runs and in scripts.
 CODES = (
     "clip-norm", "clip-value", "clip-adaptive", "lower-lr", "raise-lr", "warmup", "decay-schedule", "constant-lr",
-    "reinit-xavier", "reinit-kaiming", "reinit-orthogonal", "reinit-lsuv", "swap-activation", "add-normalization",
-    "add-residual", "standardize-input", "skip-bad-step", "zero-grad", "full-precision",
+    "line-search", "reinit-xavier", "reinit-kaiming", "reinit-orthogonal", "reinit-lsuv", "swap-activation",
+    "add-normalization", "add-residual", "standardize-input", "skip-bad-step", "zero-grad", "full-precision",
     "loss-on-logits", "mean-reduction", "match-shapes", "guard-operation", "adaptive-optimizer", "l2-regularization",
     "l1-regularization", "reduce-weight-decay", "replace-batchnorm", "loosen-clip", "attach-parameters",
 )  # fmt: skip

@@ -37,6 +37,7 @@ REMEDIES: dict[str, Callable[[Task], None]] = {
     "warmup": schedules.warmup,
     "decay-schedule": schedules.decay_schedule,
     "constant-lr": schedules.constant_lr,
+    "line-search": rate.line_search,
     "reinit-xavier": initial.reinit_xavier,
     "reinit-kaiming": initial.reinit_kaiming,
     "reinit-orthogonal": initial.reinit_orthogonal,

@@ -158,6 +158,20 @@ def _plain(node: cst.BaseExpression) -> bool:
     return isinstance(node, cst.Name | cst.Attribute | cst.Float | cst.Integer | cst.UnaryOperation | cst.Subscript)
 
 
+def line_search(task: Task) -> None:
+    """``line_search_fn="strong_wolfe"`` for LBFGS."""
+    searching = [built for built in task.training.need_optimizers() if built.type == "LBFGS"]
+    if not searching:
+        raise Refused("no LBFGS is built in this file")
+    for built in searching:
+        given = argument(built.call, "line_search_fn", 7)
+        if given is None:
+            add_keyword(task, built.call, "line_search_fn", '"strong_wolfe"')
+        elif task.script.text(given.value) == "None":
+            task.script.replace(given.value, '"strong_wolfe"')
+            task.say("LBFGS searches for the length of its step", built.call)
+
+
 # -- another rule -----------------------------------------------------------------------------------------------
 
 
