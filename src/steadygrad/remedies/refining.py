@@ -15,7 +15,7 @@ STEP = 3.0
 GUESSED = frozenset({
     "lower-lr", "raise-lr", "adaptive-optimizer", "clip-norm", "clip-value", "loosen-clip", "warmup", "add-residual",
 })  # fmt: skip
-#: Whatever changes the signals of a network may ask for smaller steps. Larger ones are a matter of tuning, not of repair.
+#: Whatever changes a network may ask for smaller steps. Larger ones are a matter of tuning, not of repair.
 RATES = ("lower-lr:/3",)
 _RATE_CODES = frozenset(remedy.code for remedy in FAMILIES["learning rate"])
 #: A factor "/1" or "x1" changes nothing.
