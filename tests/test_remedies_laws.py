@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -339,7 +339,7 @@ def test_forgotten_parameters_are_trained() -> None:
     torch.testing.assert_close(treated(["attach-parameters"], lambda: train(forgotten=True))[0], train(forgotten=False))
 
 
-@pytest.mark.parametrize("cut", ["detach", "no_grad"])
+@pytest.mark.parametrize("cut", ["detach()", "data", "no_grad()", "@no_grad"])
 def test_a_cut_graph_is_mended(cut: str) -> None:
     class Cut(nn.Module):
         def __init__(self) -> None:
@@ -347,11 +347,19 @@ def test_a_cut_graph_is_mended(cut: str) -> None:
             self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            if cut == "detach":
+            if cut == "detach()":
                 return self.b(self.a(x).detach())
+            if cut == "data":
+                return self.b(self.a(x).data)
+            if cut == "@no_grad":
+                return self.b(self.hidden(x))
             with torch.no_grad():
                 hidden = self.a(x)
             return self.b(hidden)
+
+        @torch.no_grad()
+        def hidden(self, x: Tensor) -> Tensor:
+            return cast("Tensor", self.a(x))
 
     def train() -> float:
         seed()
@@ -364,7 +372,21 @@ def test_a_cut_graph_is_mended(cut: str) -> None:
     assert train() == 0.0
     moved, notes = treated(["attach-parameters:reconnect"], train)
     assert moved > 0
-    assert f"{cut}()" in notes[0]
+    assert cut.strip("@()") in notes[0]
+
+
+def test_data_is_given_and_set_as_ever_where_no_graph_is_cut() -> None:
+    def train() -> list[Tensor]:
+        weight = torch.ones(3, requires_grad=True)
+        weight.data = torch.arange(3.0)
+        weight.data.mul_(2.0)
+        with torch.no_grad():
+            product = (weight * 2).data
+        return [weight.detach().clone(), product]
+
+    plain = train()
+    treated_too, _ = treated(["attach-parameters:reconnect"], train)
+    assert all(torch.equal(a, b) for a, b in zip(plain, treated_too, strict=True))
 
 
 def test_weight_decay_is_reduced() -> None:

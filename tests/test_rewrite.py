@@ -296,6 +296,11 @@ MODELS = {
         "- layers += [nn.Linear(a, b), nn.Tanh()]", "+ layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.Tanh()]"]),
     "residual": (NET, "add-residual:0.5", ["- x = self.fc2(x).tanh()", "+ x = x + 0.5 * self.fc2(x).tanh()"]),
     "batchnorm": (NET, "replace-batchnorm", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.GroupNorm(3, 24)"]),
+    "two cuts in one forward": (
+        NET.replace("tanh()", "data.tanh()").replace("sigmoid(self.fc1(x))", "sigmoid(self.fc1(x).detach())"),
+        "attach-parameters:reconnect",
+        ["- x = torch.sigmoid(self.fc1(x).detach())", "- x = self.fc2(x).data.tanh()", "+ x = torch.sigmoid(self.fc1(x))",
+         "+ x = self.fc2(x).tanh()"]),
     "no batchnorm": (NET, "replace-batchnorm:none", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.Identity()"]),
     "drawn anew": (NET, "reinit-xavier:2", [
         "+ drawn = [m for m in net.modules() if isinstance(m, nn.Linear)]", "+ for layer in drawn:",
@@ -525,8 +530,10 @@ REFUSED = {
     "a trainer": (HEAD + SGD, "clip-norm", "a trainer may take it"),
     "nothing to loosen": (HEAD + SGD + LOOP, "loosen-clip", "no clip was found"),
     "a closure": (LBFGS, "skip-bad-step", "cannot be left out train.py:18"),
-    "two cuts": (NET.replace("tanh()", "detach().tanh()").replace("sigmoid(self.fc1(x))", "sigmoid(self.fc1(x).detach())"),
-                 "attach-parameters:reconnect", "at one of the lines 15, 16"),
+    "two cuts": (NET.replace("tanh()", "detach().tanh()").replace("def forward(self, x):", "def body(self, x):\n"
+                 "        return x.detach()\n\n    def forward(self, x):"), "attach-parameters:reconnect", "at one of the lines"),
+    "a cutting decorator": (NET.replace("    def forward", "    @torch.no_grad()\n    def embed(self, x):\n"
+                            "        return self.fc1(x)\n\n    def forward"), "attach-parameters:reconnect", "train.py:14"),
     "no lbfgs": (HEAD + SGD + LOOP, "line-search", "no LBFGS is built"),
     "a line search": (LBFGS_HEAD.replace("=4", "=4, line_search_fn='strong_wolfe'"), "line-search", "as the remedy would"),
     "adaptive already": (CONFIG, "adaptive-optimizer", "AdamW is adaptive already"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType, GetSetDescriptorType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from steadygrad.frames import foreign, place, user_frame
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
 from steadygrad.interventions.values import one_of
@@ -63,44 +67,50 @@ def attach_parameters(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
 
 def _reconnect(stage: Stage, report: Report) -> None:
-    """``detach()`` and ``no_grad()`` do nothing in a training forward pass, nor on what it returned."""
-    from steadygrad.frames import place, user_frame
+    """``detach()``, ``.data`` and ``no_grad()`` do nothing in a training forward pass, nor on what it returned."""
 
-    def detach(original: Any) -> Any:
-        def wrapper(tensor: Tensor) -> Tensor:
-            inner = tensor.grad_fn is not None and tensor.dim() > 0  # neither a parameter nor a loss
-            frame = user_frame(2) if inner and torch.is_grad_enabled() and stage.here() else None
-            if frame is None or not _by_user():
-                return original(tensor)  # type: ignore[no-any-return]
-            report.applied(f"detach() at {place(frame)} does nothing")
-            return tensor.view_as(tensor)
+    def cuts(tensor: Tensor, what: str) -> bool:
+        inner = tensor.grad_fn is not None and tensor.dim() > 0  # neither a parameter nor a loss
+        if not inner or not torch.is_grad_enabled() or not stage.here() or not _by_user(sys._getframe(2)):
+            return False
+        report.applied(f"{what} at {place(user_frame(3))} does nothing")
+        return True
 
-        return wrapper
+    def detach(original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda tensor: tensor.view_as(tensor) if cuts(tensor, "detach()") else original(tensor)
+
+    def data(original: GetSetDescriptorType) -> property:
+        def get(tensor: Tensor) -> Any:
+            return tensor.view_as(tensor) if cuts(tensor, "data") else original.__get__(tensor)
+
+        return property(get, original.__set__)
 
     def numpy(original: Any) -> Any:
         return lambda tensor, *a, **k: original(tensor.detach() if tensor.requires_grad else tensor, *a, **k)
 
     stage.retain_graph = True  # what was cut off from one loss may now belong to the graph of another
     stage.patch(Tensor, "detach", detach)
+    stage.patch(Tensor, "data", data)
     stage.patch(Tensor, "numpy", numpy)
     stage.patch(Tensor, "__array__", numpy)
     _ignore_no_grad(stage, report)
 
 
-def _by_user() -> bool:
-    """Whether the wrapper was called by the user's own line, not by torch."""
-    import sys
+def _by_user(caller: FrameType) -> bool:
+    """Whether the user's own line calls, or a decorator of torch around a function of the user's."""
+    decorated = getattr(caller.f_locals.get("func"), "__code__", None) if _decorates(caller) else None
+    return not foreign((decorated or caller.f_code).co_filename)
 
-    from steadygrad.frames import foreign
 
-    return not foreign(sys._getframe(2).f_code.co_filename)
+def _decorates(caller: FrameType) -> bool:
+    return caller.f_code.co_name == "decorate_context"
 
 
 def _ignore_no_grad(stage: Stage, report: Report) -> None:
     def enter(original: Any) -> Any:
         def __enter__(context: Any) -> Any:  # noqa: N807
             result = original(context)
-            if stage.training_forward and stage.modules and _by_user():
+            if stage.training_forward and stage.modules and _by_user(sys._getframe(1)):
                 report.applied("no_grad() in the forward pass does nothing")
                 torch.set_grad_enabled(True)
             return result

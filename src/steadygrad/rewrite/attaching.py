@@ -146,19 +146,34 @@ def _other_models(task: Task) -> bool:
 def _reconnect(task: Task) -> None:
     line = task.place_line
     cuts = [c for c in _cuts(task) if not line or task.script.line(c) == line]
-    if len(cuts) != 1:
+    if not cuts:
+        raise Refused("nothing that cuts the graph was found", _decorated(task))
+    if len({id(task.script.function(c)) for c in cuts}) > 1:
         lines = ", ".join(str(task.script.line(c)) for c in cuts)
-        raise Refused(
-            f"the graph may be cut at one of the lines {lines}" if cuts else "nothing that cuts the graph was found"
-        )
-    cut = cuts[0]
-    if isinstance(cut, cst.Call):
-        start, end = task.script.span(receiver(cut))[1], task.script.span(cut)[1]
-        closing = len(receiver(cut).rpar)
-        task.script.cut(start + closing, end)
-    elif isinstance(cut, cst.WithItem):
+        raise Refused(f"the graph may be cut at one of the lines {lines}")
+    for cut in cuts:  # several in one function are one way to the loss
+        _mend(task, cut)
+        task.say("the graph is no longer cut here", cut)
+
+
+def _mend(task: Task, cut: cst.CSTNode) -> None:
+    if isinstance(cut, cst.WithItem):
         task.script.replace(cut, f"{task.names.spell('contextlib.nullcontext')}()")
-    task.say("the graph is no longer cut here", cut)
+        return
+    assert isinstance(cut, cst.Call | cst.Attribute)
+    kept = receiver(cut) if isinstance(cut, cst.Call) else cut.value
+    start, end = task.script.span(kept)[1], task.script.span(cut)[1]
+    task.script.cut(start + len(kept.rpar), end)
+
+
+def _decorated(task: Task) -> int:
+    """The line of a decorator that cuts the graph: whoever else calls the function may count on it. 0 for none."""
+    for decorator in task.script.find(cst.Decorator):
+        name = decorator.decorator.func if isinstance(decorator.decorator, cst.Call) else decorator.decorator
+        function = task.script.enclosing(decorator, cst.FunctionDef)
+        if dotted(name).endswith("no_grad") and function is not None and _in_module(task, function):
+            return task.script.line(decorator)
+    return 0
 
 
 def _cuts(task: Task) -> Iterator[cst.CSTNode]:
@@ -166,6 +181,13 @@ def _cuts(task: Task) -> Iterator[cst.CSTNode]:
     for call in task.script.find(cst.Call):
         if method(call) == "detach" and not call.args and _is_on_the_way(task, call):
             yield call
+    for attribute in task.script.find(cst.Attribute):
+        if (
+            attribute.attr.value == "data"
+            and _is_on_the_way(task, attribute)
+            and not dotted(attribute).startswith("self.")
+        ):
+            yield attribute
     for item in task.script.find(cst.WithItem):
         function = task.script.function(item)
         name = dotted(item.item.func) if isinstance(item.item, cst.Call) else ""
@@ -179,7 +201,7 @@ def _in_module(task: Task, function: cst.FunctionDef) -> bool:
     return owner is not None and is_module_class(owner) and function.name.value not in quiet
 
 
-def _is_on_the_way(task: Task, call: cst.Call) -> bool:
+def _is_on_the_way(task: Task, call: cst.Call | cst.Attribute) -> bool:
     """In a module's forward, or in the value that a loss without gradients is made of; not where it is logged."""
     statement = task.script.statement(call)
     function = task.script.function(call)
