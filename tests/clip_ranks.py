@@ -40,6 +40,8 @@ from steadygrad.clip import (
     Value,
     ZScore,
 )
+from steadygrad.records import StepRecord
+from steadygrad.session import Session
 
 Placements = list[Placement]
 Layout = list[tuple[DeviceMesh, Placements] | None]
@@ -268,8 +270,44 @@ def parallel(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return parallelize_module(model, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
 
 
+def clipped_by_torch(model: nn.Module, p: float) -> tuple[list[float], int]:
+    """Norms as torch's clip returns them, and the number of collectives that the steps took."""
+    group: Any = dist.group.WORLD
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    norms, before = [], group._get_sequence_number_for_group()
+    for _ in range(4):
+        optimizer.zero_grad()
+        (model(x) - 3).square().mean().backward()
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 0.7, p))
+        optimizer.step()
+    count = group._get_sequence_number_for_group() - before
+    return [float(full(norm)) for norm in norms], count
+
+
+def torchs_clip_observed(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    """The observer takes the norm that torch's clip has already: its own part before the clip, and no collective."""
+    for p in (2.0, math.inf):
+        plain, needed = clipped_by_torch(wrap(Net()), p)
+        records: list[StepRecord] = []
+        with Session(every=2, on_step=records.append):
+            norms, made = clipped_by_torch(wrap(Net()), p)
+        assert norms == plain and made == needed > 0, (norms, plain, made, needed)
+        if math.isinf(p):
+            assert all(record.clip is None for record in records)
+            continue
+        own = torch.tensor([record.grad_norm for record in records], dtype=torch.float64).square()
+        dist.all_reduce(own)
+        torch.testing.assert_close(own.sqrt().tolist(), norms, rtol=1e-4, atol=0.0)
+        for record, norm in zip(records, norms, strict=True):
+            assert record.clip is not None and record.clip.threshold == 0.7
+            assert math.isclose(record.clip.norm, norm, rel_tol=1e-5)
+            assert math.isclose(record.clip.coefficient, min(1.0, 0.7 / (norm + 1e-6)), rel_tol=1e-5)
+
+
 def check_models(world: int) -> Iterator[tuple[str, Callable[[], None]]]:
     if world == 2:
+        yield "torch's clip of fully_shard, observed", lambda: torchs_clip_observed(sharded)
         yield "fully_shard", lambda: models_train_alike(sharded)
         yield "DDP", lambda: models_train_alike(nn.parallel.DistributedDataParallel, "module.")
         line = init_device_mesh("cpu", (world,))

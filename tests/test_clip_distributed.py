@@ -17,6 +17,7 @@ NEEDED = {
         "columns: AdaptiveUnit",
         "mixed with plain: one bad rank",
         "fully_shard",
+        "torch's clip of fully_shard, observed",
         "DDP",
         "copies: Value",
     ],

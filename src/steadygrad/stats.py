@@ -64,8 +64,15 @@ def sharded(tensor: Tensor) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor. Nothing is communicated, so it does not matter what the others do."""
-    return tensor.detach()._local_tensor if sharded(tensor) else tensor  # type: ignore[attr-defined]
+    """What this process holds of a tensor, always the same object. Nothing is communicated, so others do not matter."""
+    held: Tensor = getattr(tensor, "_local_tensor", tensor)
+    return held
+
+
+def known_here(tensor: Tensor) -> Tensor | None:
+    """The whole of a tensor where this process has it already; None where the others would have to be asked."""
+    placements = getattr(tensor, "placements", ())
+    return local(tensor) if all(placement.is_replicate() for placement in placements) else None
 
 
 def plain(tensor: Tensor) -> Tensor:

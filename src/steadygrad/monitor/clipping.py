@@ -73,7 +73,7 @@ class Clips:
         gradients = [g for p in parameters if (g := p.grad) is not None]
         ids = tuple(map(id, gradients))
         known = kept is not None and kept[2] is total and tuple(map(id, kept[0])) == ids
-        coefficient = min(1.0, max_norm / (norm + 1e-6)) if math.isfinite(norm) else math.nan
+        coefficient = _coefficient(max_norm, norm)
         self._summarize(ids, max_norm, norm, coefficient)
         self._calls.append(_Call(ids, kept[1] if kept is not None and known else None, coefficient))
         if math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm:
@@ -81,6 +81,12 @@ class Clips:
         if known and ours:
             torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
         return known and ours
+
+    def noted(self, gradients: Sequence[Tensor], max_norm: float, norm: float) -> None:
+        """Somebody else is about to scale these by a norm that is more than theirs."""
+        ids, coefficient = tuple(map(id, gradients)), _coefficient(max_norm, norm)
+        self._summarize(ids, max_norm, norm, coefficient)
+        self._calls.append(_Call(ids, None, coefficient))
 
     def _summarize(self, ids: tuple[int, ...], max_norm: float, norm: float, coefficient: float) -> None:
         earlier = self.summary
@@ -160,3 +166,7 @@ class Clips:
         scale = np.array([1.0 / factors.get(i, 1.0) for i in ids])
         before = [known.get(i, n * s) for i, n, s in zip(ids, norms.tolist(), scale.tolist(), strict=True)]
         return torch.tensor(before, dtype=norms.dtype, device=norms.device), scale
+
+
+def _coefficient(max_norm: float, norm: float) -> float:
+    return min(1.0, max_norm / (norm + 1e-6)) if math.isfinite(norm) else math.nan

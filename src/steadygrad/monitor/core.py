@@ -204,10 +204,18 @@ class Monitor:
         self._clips_itself = True
         if self._schedule.sampled:
             self._structure.note_source("clip", user_frame(3))
-        if stats.sharded(total):  # to read it would be to wait for the other processes
-            self._pending.raw.clear()
+        if stats.sharded(total):
+            self._clipped_over_ranks(parameters, float(max_norm), stats.known_here(total))
             return False
         return self._pending.clips.scaled(parameters, float(max_norm), total, ours=ours)
+
+    def _clipped_over_ranks(self, parameters: Sequence[Tensor], max_norm: float, total: Tensor | None) -> None:
+        """torch is about to scale the parts of gradients that each process holds, by their joint norm."""
+        if total is None:  # of p=inf, say: to read it would be to wait for the other processes
+            self._pending.raw.clear()
+        else:
+            parts = [stats.local(p.grad) for p in parameters if p.grad is not None]
+            self._pending.clips.noted(parts, max_norm, float(total))
 
     def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
         """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
