@@ -30,6 +30,8 @@ MATERIAL = 0.05
 FLOOR = 1e-4
 #: Trials this close are equal, and the better-founded one is preferred.
 EQUAL = 0.05
+#: Where the control got nowhere at all, a larger gain is a rescue; where it did well, a larger loss is harm.
+CLEAR = 0.25
 #: Of the symptoms, those that a remedy must not leave behind.
 FATAL = frozenset({"non-finite", "diverging-loss"})
 
@@ -88,11 +90,18 @@ class Scale:
             return None
         if self.kind == "health":
             return float(len(result.symptoms)) if result.status == "finished" else 10.0
-        start = self.start.get(result.seed, self.start.get(0, 1.0))
         nothing = result.loss is None or result.status != "finished" or (self.void and lowest([result]) < 0)
         if nothing:
-            return self._number(start)
+            return self.unlearned(result.seed)
+        start = self._start(result.seed)
         return self._number(min(start, self.end(result, start)))
+
+    def unlearned(self, seed: int) -> float:
+        """The number of a run that has lost all that it learned, or learned nothing."""
+        return self._number(self._start(seed))
+
+    def _start(self, seed: int) -> float:
+        return self.start.get(seed, self.start.get(0, 1.0))
 
     def end(self, result: TrialResult, start: float) -> float:
         """The loss at the end in the units of the control."""
@@ -143,12 +152,14 @@ def standing(
 ) -> Standing:
     """Compare the trials of a candidate with the control's, seed by seed."""
     before = {r.seed: scale.of(r) for r in control}
-    pairs = [(before.get(r.seed), scale.of(r)) for r in results]
-    gains = [a - b for a, b in pairs if a is not None and b is not None]
+    pairs = {r.seed: (before.get(r.seed), scale.of(r)) for r in results}
+    gains = {seed: a - b for seed, (a, b) in pairs.items() if a is not None and b is not None}
     complete = bool(gains) and len(gains) == len(results)
-    mean = fmean(gains) if complete else None
-    bounds = interval(gains, least_spread=noise / math.sqrt(2)) if complete else None
-    works = mean is not None and _sound(results) and _certain(mean, bounds, scale, noise)
+    mean = fmean(gains.values()) if complete else None
+    bounds = interval(list(gains.values()), least_spread=noise / math.sqrt(2)) if complete else None
+    works = mean is not None and _sound(results) and (
+        _certain(mean, bounds, scale, noise) or _rescues(gains, before, scale, noise)
+    )  # fmt: skip
     return Standing(candidate, tuple(results), mean, bounds, works and candidate.kind in ("remedy", "random"))
 
 
@@ -156,6 +167,19 @@ def _certain(mean: float, bounds: tuple[float, float] | None, scale: Scale, nois
     """Whether an improvement is worth the change, and beyond the noise."""
     least = 0.5 if scale.kind == "health" else MATERIAL
     return mean > max(least, noise) and (bounds[0] > 0 if bounds is not None else mean > 3 * noise)
+
+
+def _rescues(gains: dict[int, float], before: dict[int, float | None], scale: Scale, noise: float) -> bool:
+    """Whether runs that got nowhere recover, and those that did well are not harmed, seed by seed.
+
+    A fault that strikes with some seeds only makes gains of two kinds, about which no interval of their mean says
+    anything.
+    """
+    if scale.kind == "health":
+        return False
+    lost = {seed for seed in gains if (b := before[seed]) is not None and b >= scale.unlearned(seed) - MATERIAL}
+    recovered = all(gains[seed] > max(CLEAR, 3 * noise) for seed in lost)
+    return 2 * len(lost) > len(gains) and recovered and all(gains[seed] > -CLEAR for seed in gains)
 
 
 def _sound(results: Sequence[TrialResult]) -> bool:
