@@ -328,7 +328,7 @@ class Attachment:
             self._call(self.monitor.step_begins, optimizer, given_closure(args, kwargs))
 
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and self.here():
+        if not torch.compiler.is_compiling() and self.here() and not self.monitor.step_passed(optimizer):
             self._call(self.monitor.step_ended, optimizer, given_closure(args, kwargs))
 
     def _compile(self, original: Any) -> Any:

@@ -6,8 +6,10 @@ Shapes legend: n = gradients of one call.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,21 @@ from steadygrad.records import Clip
 class _Call:
     """One clip: which gradients, their norms before it where they are known, and the factor."""
 
-    ids: tuple[int, ...]
+    gradients: Sequence[Tensor]
     norms: Tensor | None
     coefficient: float  # NaN for a clip by value
     exact: bool = False  # the norms are those of a clipper of ours: right whatever has been done to the loss
+    parameters: Sequence[Tensor] = ()  # whose gradients these are, where each of them has one
+
+    @cached_property
+    def ids(self) -> tuple[int, ...]:
+        """Which gradients."""
+        return tuple(map(id, self.gradients))
+
+
+def are_same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether two sequences hold the very same tensors."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 class Clips:
@@ -36,7 +49,7 @@ class Clips:
         self.summary: Clip | None = None
         self._calls: list[_Call] = []
         self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
-        self._told: tuple[tuple[int, ...], float, Any] | None = None  # what a clipper of ours measured, unread
+        self._told: tuple[list[Tensor], float, Any] | None = None  # what a clipper of ours measured, unread
 
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
@@ -71,11 +84,11 @@ class Clips:
         norm = float(total)
         kept, self._open = self._open, None
         gradients = [g for p in parameters if (g := p.grad) is not None]
-        ids = tuple(map(id, gradients))
-        known = kept is not None and kept[2] is total and tuple(map(id, kept[0])) == ids
-        coefficient = _coefficient(max_norm, norm)
-        self._summarize(ids, max_norm, norm, coefficient)
-        self._calls.append(_Call(ids, kept[1] if kept is not None and known else None, coefficient))
+        known = kept is not None and kept[2] is total and are_same(kept[0], gradients)
+        call = _Call(gradients, kept[1] if kept is not None and known else None, _coefficient(max_norm, norm))
+        if len(gradients) == len(parameters):
+            call.parameters = parameters
+        self._take(call, max_norm, norm)
         if math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm:
             return ours
         if known and ours:
@@ -84,47 +97,45 @@ class Clips:
 
     def noted(self, gradients: Sequence[Tensor], max_norm: float, norm: float) -> None:
         """Somebody else is about to scale these by a norm that is more than theirs."""
-        ids, coefficient = tuple(map(id, gradients)), _coefficient(max_norm, norm)
-        self._summarize(ids, max_norm, norm, coefficient)
-        self._calls.append(_Call(ids, None, coefficient))
+        self._take(_Call(gradients, None, _coefficient(max_norm, norm)), max_norm, norm)
 
-    def _summarize(self, ids: tuple[int, ...], max_norm: float, norm: float, coefficient: float) -> None:
-        earlier = self.summary
+    def _take(self, call: _Call, max_norm: float, norm: float) -> None:
+        """Add a clip by norm, to the summary as well."""
+        earlier, factor = self.summary, call.coefficient
         if earlier is None:
-            self.summary = Clip("norm", max_norm, norm, coefficient)
-            return
-        seen = {i for call in self._calls for i in call.ids}
-        if seen.isdisjoint(ids):  # one call per parameter group: the joint norm, and the strongest scaling
-            self.summary = Clip("norm", max_norm, math.hypot(earlier.norm, norm), min(earlier.coefficient, coefficient))
+            self.summary = Clip("norm", max_norm, norm, factor)
+        elif {i for before in self._calls for i in before.ids}.isdisjoint(call.ids):
+            # one call per parameter group: the joint norm, and the strongest scaling
+            self.summary = Clip("norm", max_norm, math.hypot(earlier.norm, norm), min(earlier.coefficient, factor))
         elif earlier.kind == "norm":  # the same gradients once more: both scalings
-            self.summary = Clip(
-                "norm", min(earlier.threshold, max_norm), earlier.norm, earlier.coefficient * coefficient
-            )
+            self.summary = Clip("norm", min(earlier.threshold, max_norm), earlier.norm, earlier.coefficient * factor)
+        self._calls.append(call)
 
     def clamped(self, gradients: Sequence[Tensor], limit: float) -> None:
         """A clip by value is about to clamp these."""
         if gradients:
             norms = stats.norms(gradients)
-            self._calls.append(_Call(tuple(map(id, gradients)), norms, math.nan))
+            self._calls.append(_Call(gradients, norms, math.nan))
             if self.summary is None:
                 self.summary = Clip("value", limit, float(torch.linalg.vector_norm(norms)), math.nan)
 
     def told(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
         """A clipper of ours measured. Its numbers are read later, when the step reads numbers anyway."""
-        ids = tuple(id(p.grad) for p in parameters)
-        if self._told is not None and self._told[0] != ids:  # a chain's word replaces its links'
+        gradients = [g for p in parameters if (g := p.grad) is not None]
+        if self._told is not None and not are_same(self._told[0], gradients):  # a chain's word replaces its links'
             self._read_told()
-        self._told = ids, max_norm, info
+        self._told = gradients, max_norm, info
 
     def _read_told(self) -> None:
         if self._told is None:
             return
-        (ids, max_norm, info), self._told = self._told, None
-        norm, coefficient = float(info.norm_before), float(info.coefficient)
-        if not math.isinf(max_norm):  # that one only measures
-            threshold = max_norm if math.isfinite(max_norm) else float(info.norm_after)
-            self._summarize(ids, threshold, norm, coefficient if math.isfinite(norm) else math.nan)
-        self._calls.append(_Call(ids, info.norms, coefficient, exact=True))
+        (gradients, max_norm, info), self._told = self._told, None
+        norm = float(info.norm_before)
+        call = _Call(gradients, info.norms, float(info.coefficient) if math.isfinite(norm) else math.nan, exact=True)
+        if math.isinf(max_norm):  # that one only measures
+            self._calls.append(call)
+        else:
+            self._take(call, max_norm if math.isfinite(max_norm) else float(info.norm_after), norm)
 
     def by_hand(self, raw: float, total: float) -> None:
         """Gradients that shrank between backward and step were clipped by the script's own code."""
@@ -135,6 +146,13 @@ class Clips:
         """Whether a clipper of ours measured this step's gradients."""
         self._read_told()
         return any(call.exact for call in self._calls)
+
+    def plain(self, parameters: Sequence[Tensor]) -> tuple[Tensor, float] | None:
+        """Norms and their total, where the step had one clip by norm, of the gradients of just these parameters."""
+        call = self._calls[0] if len(self._calls) == 1 else None
+        if call is None or call.norms is None or self.summary is None or not are_same(call.parameters, parameters):
+            return None
+        return call.norms, self.summary.norm
 
     def undone(self, gradients: Sequence[Tensor], *, rescaled: bool) -> tuple[Tensor, float | NDArray[np.float64]]:
         """Norms of the gradients before any clip, and the factor (for each, where they differ) that undoes the clips.

@@ -66,6 +66,7 @@ class Monitor:
         self._manual: Stream | None = None
         self._recorded = 0  # the latest step of which there is a record
         self._stepping: tuple[int, bool] | None = None  # the optimizer inside its step(), and whether by closure
+        self._recorded = False  # that step, while it is still going on
 
     @property
     def iteration(self) -> int:
@@ -256,7 +257,7 @@ class Monitor:
         """An optimizer is about to step."""
         if self._stepping is not None and self._stepping[0] != id(optimizer):
             return  # an optimizer inside an optimizer: the outer one's step is the step
-        self._stepping = id(optimizer), closure
+        self._stepping, self._recorded = (id(optimizer), closure), False
         if self._manual is not None:
             self._built += 1
             self._streams.adopt(self._manual, optimizer)
@@ -266,8 +267,19 @@ class Monitor:
             self._close_iteration()
         if self._schedule.sampled:
             self._remember_weights(stream)
-        if not closure:
-            self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
+        if closure:
+            return
+        measured = self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
+        if measured is not None and not measured.unusual and not self._schedule.sampled and not self._scaling.active:
+            self._recorded = True  # what is left to see after the step is nothing that would be recorded
+            self._end_step(stream)
+
+    def step_passed(self, optimizer: Any) -> bool:
+        """An optimizer stepped: whether that is recorded already. Cannot fail."""
+        if not self._recorded or self._stepping is None or self._stepping[0] != id(optimizer):
+            return False
+        self._stepping, self._recorded = None, False
+        return True
 
     def step_ended(self, optimizer: Any, closure: bool) -> None:
         """The optimizer stepped."""
@@ -277,11 +289,13 @@ class Monitor:
         stream = self._streams.of(optimizer)
         if closure:
             self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
+        self._end_step(stream)
+
+    def _end_step(self, stream: Stream) -> None:
         self._backwards_without_step = 0
-        if stream.unreal:
-            return
-        self._emit(stream, self._scaling.amp(optimizer))
-        self._close_if_complete(stream)
+        if not stream.unreal:
+            self._emit(stream, self._scaling.amp(stream.holder()))
+            self._close_if_complete(stream)
 
     def _remember_weights(self, stream: Stream) -> None:
         parameters = self._streams.parameters(stream)

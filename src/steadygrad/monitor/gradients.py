@@ -41,6 +41,11 @@ class Gradients:
 
     def measure(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
         """Norms before the update; the origin of anything non-finite is looked for here, before it spreads."""
+        losses = [v for values in pending.losses.values() for v in values]
+        suspicious = self._is_unusual(stream, losses)
+        ordinary = None if suspicious else self._as_clipped(stream, optimizer, pending)
+        if ordinary is not None:
+            return ordinary
         gradients, rows = self._streams.gradients(stream)
         if stream.unreal:
             return None
@@ -51,15 +56,26 @@ class Gradients:
             total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
         pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
         vector = _spread_out(norms.float().numpy(), rows, len(self._registry.parameters))
-        losses = [v for values in pending.losses.values() for v in values]
         if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
             self._structure.trace_origin("gradient", pending)
-        unusual = self._is_unusual(stream, losses) or not math.isfinite(total)
+        unusual = suspicious or not math.isfinite(total)
         self._unusual += unusual
         unusual = unusual and self._unusual <= UNUSUAL_DETAILS + self._schedule.iteration // 50
         if unusual:
             self._schedule.look_closely()
         return Measured(gradients, rows, vector, total, scale, unusual)
+
+    def _as_clipped(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
+        """The norms that the script's clip went by, if they are all there is to know: so it is at most steps."""
+        if self._schedule.sampled or self._scaling.active or optimizer is None:
+            return None
+        known = pending.clips.plain(self._streams.parameters(stream))
+        if known is None or not math.isfinite(known[1]) or stream.sharded or stream.unreal:
+            return None
+        if isinstance(getattr(optimizer, "grad_scale", None), Tensor):
+            return None
+        vector = _spread_out(known[0].cpu().float().numpy(), stream.rows, len(self._registry.parameters))
+        return Measured([], stream.rows, vector, known[1], 1.0, unusual=False)
 
     def _norms_before_clips(
         self, gradients: list[Tensor], optimizer: Any, pending: Pending
@@ -93,6 +109,8 @@ def _spread_out(norms: NDArray[np.float32], rows: Rows, size: int) -> NDArray[np
 
 def loss_value(loss: Tensor) -> float:
     """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
+    if type(loss) is Tensor and not loss.dim() and not loss.is_complex():  # as nearly always
+        return float(loss.item())
     loss = stats.local(loss.detach())
     return float((loss.real if loss.is_complex() else loss).sum())
 
