@@ -188,7 +188,7 @@ def test_exit_codes_and_output_are_the_scripts_own(tmp_path: Path, end: str, cod
     assert done.returncode == code, done.stderr
     assert done.stdout == "trained 12\n"
     assert ("ValueError: theirs" in done.stderr) == ("ValueError" in end)
-    assert "steadygrad/attach.py" not in done.stderr
+    assert "steadygrad/attach/" not in done.stderr
     with Run(tmp_path / "run") as stored:
         assert stored.meta["exit_code"] == code
         assert sum(1 for _ in stored.records()) == 12

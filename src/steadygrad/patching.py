@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 #: Loss functions whose inputs are looked at.
@@ -45,6 +45,41 @@ def wrap(original: Any, make: Callable[[Any], Any]) -> Any:
         with contextlib.suppress(AttributeError, TypeError):
             setattr(wrapper, attribute, original if attribute == "__wrapped__" else getattr(original, attribute))
     return wrapper
+
+
+class Installed:
+    """Hooks that are in place, and the way back."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def then(self, undo: Callable[[], None]) -> None:
+        """Take this to be undone as well."""
+        self._undo.append(undo)
+
+    def patch(self, holder: Any, name: str, make: Callable[[Any], Any], *, also: str = "") -> list[Patch]:
+        """Wrap an attribute, and the name under which ``torch.nn.utils`` shows it. Not every torch has all of them."""
+        original = vars(holder).get(name)
+        if original is None:
+            return []
+        wrapper = wrap(original, make)
+        patches = [Patch(holder, name, original, wrapper)]
+        if vars(nn.utils).get(also) is original:
+            patches.append(Patch(nn.utils, also, original, wrapper))
+        for patch in patches:
+            patch.put()
+            self._undo.append(patch.undo)
+        return patches
+
+    def listen(self, listeners: list[Any], listener: Any) -> None:
+        """Add a listener."""
+        listeners.append(listener)
+        self._undo.append(lambda: listeners.remove(listener))
+
+    def undo(self) -> None:
+        """Take everything away again, the last first."""
+        while self._undo:
+            self._undo.pop()()
 
 
 def tensors_of(value: Any) -> list[Tensor]:

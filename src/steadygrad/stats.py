@@ -265,7 +265,8 @@ def shares_beyond(tensors: Sequence[Tensor], limit: float, sample: int) -> list[
     """The share of each tensor's elements with ``|x| > limit``, from about ``sample`` of them."""
     shares = [math.nan] * len(tensors)
     for members, block in blocks(tensors, sample):
-        for i, share in zip(members, (block.abs() > limit).float().mean(1).tolist(), strict=True):
+        beyond = torch.abs(block, out=_scratch.take("magnitude", len(block), block[0])).gt_(limit)  # 1.0 or 0.0
+        for i, share in zip(members, beyond.mean(1).tolist(), strict=True):
             shares[i] = share
     return shares
 
