@@ -50,6 +50,7 @@ class Clips:
         self._calls: list[_Call] = []
         self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
         self._told: tuple[list[Tensor], float, Any] | None = None  # what a clipper of ours measured, unread
+        self._told_of: Sequence[Tensor] = ()  # whose gradients, where each of them has one
 
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
@@ -95,9 +96,10 @@ class Clips:
             torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
         return known and ours
 
-    def noted(self, gradients: Sequence[Tensor], max_norm: float, norm: float) -> None:
-        """Somebody else is about to scale these by a norm that is more than theirs."""
-        self._take(_Call(gradients, None, _coefficient(max_norm, norm)), max_norm, norm)
+    def scaled_over_ranks(self, parameters: Sequence[Tensor], max_norm: float, total: Tensor) -> None:
+        """torch is about to scale the parts of gradients that each process holds, by their joint norm."""
+        parts, norm = [stats.local(p.grad) for p in parameters if p.grad is not None], float(total)
+        self._take(_Call(parts, None, _coefficient(max_norm, norm)), max_norm, norm)
 
     def _take(self, call: _Call, max_norm: float, norm: float) -> None:
         """Add a clip by norm, to the summary as well."""
@@ -124,14 +126,17 @@ class Clips:
         gradients = [g for p in parameters if (g := p.grad) is not None]
         if self._told is not None and not are_same(self._told[0], gradients):  # a chain's word replaces its links'
             self._read_told()
+        complete = len(gradients) == len(parameters)
         self._told = gradients, max_norm, info
+        self._told_of = parameters if complete else ()
 
     def _read_told(self) -> None:
         if self._told is None:
             return
         (gradients, max_norm, info), self._told = self._told, None
         norm = float(info.norm_before)
-        call = _Call(gradients, info.norms, float(info.coefficient) if math.isfinite(norm) else math.nan, exact=True)
+        factor = float(info.coefficient) if math.isfinite(norm) else math.nan
+        call = _Call(gradients, info.norms, factor, exact=True, parameters=self._told_of)
         if math.isinf(max_norm):  # that one only measures
             self._calls.append(call)
         else:

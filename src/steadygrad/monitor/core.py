@@ -18,16 +18,17 @@ from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
 from steadygrad.monitor.clipping import Clips
-from steadygrad.monitor.details import batch_detail, parameter_detail, weights_before
+from steadygrad.monitor.details import weights_before
 from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
-from steadygrad.monitor.state import Measured, Pending, Sink, Stream
-from steadygrad.monitor.streams import Streams, rate
+from steadygrad.monitor.state import Pending, Sink, Stream
+from steadygrad.monitor.streams import Streams
 from steadygrad.monitor.structure import Structure
+from steadygrad.monitor.writing import Writer
 from steadygrad.naming import Registry
 from steadygrad.probes import Probe
-from steadygrad.records import Amp, Detail, Fact, StepRecord
+from steadygrad.records import Amp, Fact
 
 #: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
 NEVER_STEPS = 64
@@ -55,18 +56,17 @@ class Monitor:
         self._streams = Streams(self.registry, sink)
         self._structure = Structure(sink, self.registry, self._schedule, trace=trace)
         self._scaling = Scaling()
+        self._writer = Writer(sink, self.registry, self._schedule, self._structure)
         self._gradients = Gradients(self.registry, self._streams, self._scaling, self._structure, self._schedule)
         self._pending = Pending()
-        self._last_losses: dict[tuple[str, int], list[float]] = {}
         self._built = 0
         self._clips_itself = False  # through torch; if not, clips written by hand are looked for
         self._stepped: list[int] = []
         self._cycle: set[int] | None = None
         self._backwards_without_step = 0
         self._manual: Stream | None = None
-        self._recorded = 0  # the latest step of which there is a record
         self._stepping: tuple[int, bool] | None = None  # the optimizer inside its step(), and whether by closure
-        self._recorded = False  # that step, while it is still going on
+        self._passing = False  # it is recorded already
 
     @property
     def iteration(self) -> int:
@@ -206,17 +206,13 @@ class Monitor:
         if self._schedule.sampled:
             self._structure.note_source("clip", user_frame(3))
         if stats.sharded(total):
-            self._clipped_over_ranks(parameters, float(max_norm), stats.known_here(total))
+            known = stats.known_here(total)
+            if known is None:  # of p=inf, say: to read it would be to wait for the other processes
+                self._pending.raw.clear()
+            else:
+                self._pending.clips.scaled_over_ranks(parameters, float(max_norm), known)
             return False
         return self._pending.clips.scaled(parameters, float(max_norm), total, ours=ours)
-
-    def _clipped_over_ranks(self, parameters: Sequence[Tensor], max_norm: float, total: Tensor | None) -> None:
-        """torch is about to scale the parts of gradients that each process holds, by their joint norm."""
-        if total is None:  # of p=inf, say: to read it would be to wait for the other processes
-            self._pending.raw.clear()
-        else:
-            parts = [stats.local(p.grad) for p in parameters if p.grad is not None]
-            self._pending.clips.noted(parts, max_norm, float(total))
 
     def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
         """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
@@ -241,7 +237,7 @@ class Monitor:
             recorded: it is the step recorded last, which the device skipped by itself.
         """
         if recorded:
-            self._sink.fact(Fact("skipped-step", self._recorded, {"reason": reason, "recorded": True}))
+            self._sink.fact(Fact("skipped-step", self._writer.latest, {"reason": reason, "recorded": True}))
         else:
             self._structure.emit("skipped-step", {"reason": reason})
             self._pending = Pending()
@@ -257,7 +253,7 @@ class Monitor:
         """An optimizer is about to step."""
         if self._stepping is not None and self._stepping[0] != id(optimizer):
             return  # an optimizer inside an optimizer: the outer one's step is the step
-        self._stepping, self._recorded = (id(optimizer), closure), False
+        self._stepping, self._passing = (id(optimizer), closure), False
         if self._manual is not None:
             self._built += 1
             self._streams.adopt(self._manual, optimizer)
@@ -271,14 +267,14 @@ class Monitor:
             return
         measured = self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
         if measured is not None and not measured.unusual and not self._schedule.sampled and not self._scaling.active:
-            self._recorded = True  # what is left to see after the step is nothing that would be recorded
+            self._passing = True  # what is left to see after the step is nothing that would be recorded
             self._end_step(stream)
 
     def step_passed(self, optimizer: Any) -> bool:
         """An optimizer stepped: whether that is recorded already. Cannot fail."""
-        if not self._recorded or self._stepping is None or self._stepping[0] != id(optimizer):
+        if not self._passing or self._stepping is None or self._stepping[0] != id(optimizer):
             return False
-        self._stepping, self._recorded = None, False
+        self._stepping, self._passing = None, False
         return True
 
     def step_ended(self, optimizer: Any, closure: bool) -> None:
@@ -296,6 +292,11 @@ class Monitor:
         if not stream.unreal:
             self._emit(stream, self._scaling.amp(stream.holder()))
             self._close_if_complete(stream)
+
+    def _emit(self, stream: Stream, amp: Amp | None) -> None:
+        self._writer.write(stream, self._pending, amp, self.probe)
+        self._pending = Pending()
+        self.probe = None
 
     def _remember_weights(self, stream: Stream) -> None:
         parameters = self._streams.parameters(stream)
@@ -348,53 +349,3 @@ class Monitor:
     def finish(self) -> None:
         """The script ended: close what is open."""
         self._close_manual()
-
-    # -- records ------------------------------------------------------------------------------------------------
-
-    def _emit(self, stream: Stream, amp: Amp | None) -> None:
-        stream.steps += 1
-        pending = self._pending
-        losses = pending.losses or self._last_losses
-        if stream.uncleared is not None and self._schedule.sampled:
-            pending.flags.append("stale-gradient")
-        if self._schedule.close_up:
-            pending.flags.append("close-up")
-        measured = pending.measured if amp is None or not amp.skipped else None
-        detail = None
-        if measured is not None and (self._schedule.sampled or measured.unusual):
-            detail = self._detail(stream, measured)
-        record = StepRecord(
-            step=self._schedule.iteration,
-            stream=stream.index,
-            loss=sum(sum(values) / len(values) for values in losses.values()) if losses else None,
-            lr=rate(stream),
-            grad_norm=measured.total if measured is not None else None,
-            clip=pending.clips.summary,
-            amp=amp,
-            norms=measured.norms if measured is not None else None,
-            detail=detail,
-            flags=tuple(pending.flags),
-        )
-        self._sink.step(record)
-        self._recorded = record.step
-        self._watch_clearing(stream, pending.measured)
-        self._last_losses = losses
-        self._pending = Pending()
-        self.probe = stream.weights = None
-
-    def _watch_clearing(self, stream: Stream, measured: Measured | None) -> None:
-        """Remember the largest gradient: a later backward shows whether it was cleared in between."""
-        stream.uncleared = None
-        if measured is None or stream.functional or not self._schedule.next_is_sampled or not len(measured.rows):
-            return
-        norms = measured.norms[measured.rows]
-        if math.isfinite(float(norms.sum())) and norms.max() > 0:
-            stream.uncleared = self.registry.reference(measured.steepest)
-
-    def _detail(self, stream: Stream, measured: Measured) -> Detail:
-        weights = stream.weights
-        parameters = parameter_detail(len(self.registry.parameters), measured, weights)
-        sites = self.probe.measure() if self.probe is not None and self._schedule.probed else {}
-        if self.probe is not None and self._schedule.structural:
-            self._structure.recurrence(self.probe)
-        return Detail(parameters, sites, batch_detail(self._pending))

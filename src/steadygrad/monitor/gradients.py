@@ -69,10 +69,10 @@ class Gradients:
         """The norms that the script's clip went by, if they are all there is to know: so it is at most steps."""
         if self._schedule.sampled or self._scaling.active or optimizer is None:
             return None
+        if not pending.clips.has_told() and isinstance(getattr(optimizer, "grad_scale", None), Tensor):
+            return None
         known = pending.clips.plain(self._streams.parameters(stream))
         if known is None or not math.isfinite(known[1]) or stream.sharded or stream.unreal:
-            return None
-        if isinstance(getattr(optimizer, "grad_scale", None), Tensor):
             return None
         vector = _spread_out(known[0].cpu().float().numpy(), stream.rows, len(self._registry.parameters))
         return Measured([], stream.rows, vector, known[1], 1.0, unusual=False)
