@@ -52,6 +52,11 @@ class Repair:
         return self.answer["verdict"] == "fixed"
 
     @property
+    def verified(self) -> bool:
+        """Whether the remedy was written into the script, which then did as well."""
+        return self.repaired and self.answer["recommended"]["patch_verified"] is True
+
+    @property
     def multiple(self) -> float:
         """Wall time as a multiple of the script's own."""
         return self.answer["seconds"] / max(1e-9, self.answer["plain_seconds"])
@@ -141,7 +146,8 @@ def stored(case: Case) -> Repair | str:
 def summary(repairs: list[Repair]) -> Table:
     """The repair table, one row per cause and one for all."""
     table = Table(
-        "cause", "scripts", "repaired", "within 10% of the known fix", "random remedy works", "within 10%", "trials", "wall time",
+        "cause", "scripts", "repaired", "within 10% of the known fix", "random remedy works", "within 10%", "change verified",
+        "trials", "wall time", "at most",
         title="Repairs",
     )
     groups: dict[str, list[Repair]] = defaultdict(list)
@@ -155,8 +161,10 @@ def summary(repairs: list[Repair]) -> Table:
             share([r.reaches() for r in rows]),
             share([r.random_works for r in rows]),
             share([r.reaches("random") for r in rows]),
+            share([r.verified for r in rows]),
             f"{median(r.answer['trials'] for r in rows):.0f}" if rows else "-",
             f"{median(r.multiple for r in rows):.1f}×" if rows else "-",
+            f"{max(r.multiple for r in rows):.1f}×" if rows else "-",
         )
     return table
 

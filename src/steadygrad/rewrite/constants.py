@@ -32,8 +32,9 @@ def number(node: cst.CSTNode) -> float | None:
 
 
 def _value(node: ast.expr) -> float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return float(node.value)  # type: ignore[arg-type]
+    literal = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(literal, int | float) and not isinstance(literal, bool):
+        return float(literal)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand)
     if isinstance(node, ast.BinOp):
