@@ -232,6 +232,27 @@ def test_without_time_only_the_first_candidates_are_tried() -> None:
     assert tried == LOWER[:5]
 
 
+class Crowded(Bench):
+    """Trials take three times as long as the control did."""
+
+    def _attempt(self, job: Job) -> Attempt:
+        attempt = super()._attempt(job)
+        return replace(attempt, result=replace(attempt.result, seconds=3.0), script_seconds=1.0)
+
+
+def test_time_is_kept_for_repetitions_at_the_pace_that_trials_have() -> None:
+    bench = Crowded(better)
+    found = Observed(
+        Script(("train.py",), "."), Settings(budget=30.0),
+        folder=Path("none"), backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    found._alone = 1.0
+    before = found._affordable(least=0)
+    found.run()
+    assert before == pytest.approx(60 - 8, abs=1)  # thirty seconds, two at a time, but for eight repetitions
+    assert found._affordable(least=0) == pytest.approx(20 - 8, abs=1)
+
+
 class Broken(Bench):
     """Ctrl-C in the second round, when one of its trials is over."""
 

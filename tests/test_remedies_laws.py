@@ -315,6 +315,25 @@ def test_a_bad_batch_is_left_out(poison: float) -> None:
     assert torch.equal(result, train(batches))
 
 
+@pytest.mark.parametrize("clip", [nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_])
+def test_a_clip_does_not_hide_a_bad_batch(clip: Callable[[Any, float], Any]) -> None:
+    def train(poison: float) -> Tensor:
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(20):
+            optimizer.zero_grad()
+            F.mse_loss(model(x * (poison if step == 15 else 1.0)), y).backward()
+            getattr(nn.utils, clip.__name__)(model.parameters(), 0.01)  # as scripts find it
+            optimizer.step()
+        return weights(model)
+
+    result, notes = treated(["skip-bad-step"], lambda: train(1e3))
+    assert "left out" in notes[0]
+    assert not torch.equal(result, train(1e3))
+    _, idle = treated(["skip-bad-step"], lambda: train(1.0))
+    assert idle == ["refused: no step was bad"]
+
+
 def test_gradients_are_cleared() -> None:
     def train(*, clear: bool) -> Tensor:
         model, x, y = problem()
@@ -573,6 +592,35 @@ def test_inputs_are_standardised_by_feature() -> None:
     treated(["standardize-input"], lambda: trained(model, x))
     torch.testing.assert_close(seen[0].mean(0), torch.zeros(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def fitted_by_hand(x: Tensor, y: Tensor, lr: float) -> float:
+    """``w * x + b`` without any module; the loss at the end."""
+    w, b = (torch.zeros((), requires_grad=True) for _ in range(2))
+    loss = torch.zeros(())
+    for _ in range(100):
+        loss = (w * x + b - y).square().mean()
+        loss.backward()
+        with torch.no_grad():
+            for p in (w, b):
+                assert p.grad is not None
+                p.sub_(lr * p.grad)
+                p.grad.zero_()
+    return loss.item()
+
+
+def test_a_variable_that_meets_a_single_weight_is_standardised() -> None:
+    seed()
+    x = torch.rand(200) * 200 + 40
+    y = 3.2 * x + 50
+    found, notes = treated(["standardize-input"], lambda: fitted_by_hand(x, y, 0.1))
+    assert notes == ["applied: the data that meets the weights is standardised"]
+    assert found == pytest.approx(fitted_by_hand((x - x.mean()) / x.std(correction=0), y, 0.1), rel=1e-3, abs=1e-3)
+    assert not fitted_by_hand(x, y, 0.1) < 1e6
+    usual = x / 100
+    again, notes = treated(["standardize-input"], lambda: fitted_by_hand(usual, y, 0.1))
+    assert notes[0].startswith("refused")
+    assert again == fitted_by_hand(usual, y, 0.1)
 
 
 def test_usual_inputs_stay() -> None:

@@ -451,6 +451,14 @@ def test_the_rewrite_is_the_repair_of_the_faults_author(name: str) -> None:
     assert len(result.lines) <= 2
 
 
+def test_how_bad_a_step_is_shows_before_a_clip() -> None:
+    clip = "    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+    lines = rewritten(
+        HEAD + SGD + LOOP.replace("    optimizer.step", clip + "    optimizer.step"), "skip-bad-step"
+    ).source
+    assert lines.index("grad_norm = float(") < lines.index("clip_grad_norm_(") < lines.rindex("if grad_norm <")
+
+
 def last_loss(path: Path) -> float:
     out = io.StringIO()
     with torch.random.fork_rng(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):

@@ -180,6 +180,21 @@ def test_a_script_that_is_not_deterministic_has_a_wider_interval() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ends", "works"),
+    [
+        ([0.32, 0.77], True),  # 36 and 13 times: an interval from two such numbers says nothing
+        ([1.0, 0.001, 0.5], True),
+        ([1.7, 0.001, 0.01], False),  # one run is hardly better than the control's best
+    ],
+)
+def test_runs_that_all_end_clearly_below_the_control_need_no_interval(ends: list[float], works: bool) -> None:
+    (found,) = judged(seeds(CONTROL, [2.0, 1.9, 1.95][: len(ends)]), seeds(LOWER, ends))
+    assert found.interval is not None
+    assert found.interval[0] < 0
+    assert found.works is works
+
+
+@pytest.mark.parametrize(
     ("control", "ends", "works"),
     [
         ([None, 0.0011, None], [0.0015, 0.0011, 0.0014], True),

@@ -160,17 +160,28 @@ class _OwnClip:
 class BadSteps:
     """Which steps to leave out: gradients that are not finite, or far above their own recent norms."""
 
-    def __init__(self, report: Report, factor: float) -> None:
+    def __init__(self, stage: Stage, report: Report, factor: float) -> None:
         self._report, self._factor = report, factor
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._row = 0
+        self._unclipped = 0.0  # the norm before a clip of the script's own, which hides what is bad about a step
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            for holder in (clip_grad, nn.utils):
+                stage.patch(holder, name, self._before_clip)
+
+    def _before_clip(self, original: Any) -> Any:
+        def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            held = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+            self._unclipped = _larger(self._unclipped, _norm(held))
+            return original(held, *args, **kwargs)
+
+        return clip
 
     def bad(self, parameters: list[Tensor]) -> bool:
         """Judge the gradients of one step."""
-        grads = [p.grad for p in parameters if p.grad is not None and clippable(p.grad)]
-        if not grads:
+        if all(p.grad is None for p in parameters):
             return False
-        norm = float(torch.stack([g.detach().norm().float() for g in grads]).norm())
+        norm, self._unclipped = _larger(_norm(parameters), self._unclipped), 0.0
         outlier = len(self._norms) >= ENOUGH and norm > self._factor * median(self._norms) and self._row < PATIENCE
         if math.isfinite(norm):
             self._norms.append(norm)
@@ -187,9 +198,19 @@ class BadSteps:
                 p.grad = None
 
 
+def _norm(parameters: Iterable[Tensor]) -> float:
+    grads = [p.grad.detach().norm().float() for p in parameters if p.grad is not None and clippable(p.grad)]
+    return float(torch.stack(grads).norm()) if grads else 0.0
+
+
+def _larger(one: float, other: float) -> float:
+    """The larger of two norms; what is no number is larger than any."""
+    return other if math.isnan(other) else max(one, other)
+
+
 def skip_bad_step(stage: Stage, spec: RemedySpec, report: Report) -> None:
     """Leave out steps whose gradient is not finite, or ``value`` times the usual."""
-    rule = BadSteps(report, positive(spec, 10.0))
+    rule = BadSteps(stage, report, positive(spec, 10.0))
 
     def zeroed(leaves: list[Tensor]) -> None:
         if stage.by_hand and rule.bad(leaves):

@@ -17,6 +17,8 @@ from steadygrad.records import RemedySpec
 BATCHES, SAMPLES = 10, 2000
 #: Inputs within these bounds are of a size that layers are made for.
 LARGE, SMALL, OFFSET = 3.0, 0.1, 3.0
+#: Fewer values than these may be coefficients rather than data.
+SEVERAL = 8
 
 
 class Scale:
@@ -122,40 +124,58 @@ def standardize_input(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
 
 class _Products:
-    """In scripts without modules: data that is multiplied with weights from the left."""
+    """In scripts without modules: data that is multiplied with weights, as matrices or entry by entry."""
 
     def __init__(self, stage: Stage, report: Report) -> None:
         self._stage, self._report = stage, report
         self._scales: dict[tuple[int, int], Scale] = {}
         stage.watch_modules()
-        for holder, name in (
-            (Tensor, "__matmul__"),
-            (torch, "matmul"),
-            (torch, "mm"),
-            (Tensor, "matmul"),
-            (Tensor, "mm"),
-            (torch.nn.functional, "linear"),
-        ):
-            stage.patch(holder, name, self._wrapped)
+        for name in ("matmul", "mm"):
+            stage.patch(torch, name, self._from_the_left)
+            stage.patch(Tensor, name, self._from_the_left)
+        stage.patch(Tensor, "__matmul__", self._from_the_left)
+        stage.patch(torch.nn.functional, "linear", self._from_the_left)
+        for holder, name in ((Tensor, "__mul__"), (Tensor, "mul"), (torch, "mul")):
+            stage.patch(holder, name, self._entry_by_entry)
 
-    def _wrapped(self, original: Any) -> Any:
+    def _from_the_left(self, original: Any) -> Any:
         def product(x: Any, w: Any, *args: Any, **kwargs: Any) -> Any:
-            bare = not self._stage.modules and self._stage.here()
-            if bare and isinstance(x, Tensor) and isinstance(w, Tensor) and w.requires_grad:
-                x = self._changed(x, w)
-            return original(x, w, *args, **kwargs)
+            matrix = self._meets(x, w) and x.dim() == 2
+            return original(self._changed(x, w) if matrix else x, w, *args, **kwargs)
 
         return product
 
+    def _entry_by_entry(self, original: Any) -> Any:
+        def product(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._meets(a, b) and _weighs(b, a):
+                a = self._changed(a, b)
+            elif self._meets(b, a) and _weighs(a, b):
+                b = self._changed(b, a)
+            return original(a, b, *args, **kwargs)
+
+        return product
+
+    def _meets(self, x: Any, w: Any) -> bool:
+        """Whether data meets a weight, outside of modules."""
+        if self._stage.modules or not isinstance(x, Tensor) or not isinstance(w, Tensor) or not self._stage.here():
+            return False
+        weight = w.is_leaf and w.requires_grad
+        return weight and not x.requires_grad and x.is_floating_point() and x.dim() in (1, 2) and not x.is_meta
+
     @torch.no_grad()
     def _changed(self, x: Tensor, w: Tensor) -> Tensor:
-        if x.requires_grad or not x.is_floating_point() or x.dim() != 2 or not w.is_leaf or x.is_meta:
-            return x
-        key = (id(w), x.shape[1])
+        single = x.dim() == 1
+        rows = x.unsqueeze(1) if single else x
+        key = (id(w), rows.shape[1])
         scale = self._scales.get(key)
         if scale is None:
-            scale = self._scales[key] = Scale(x)
-        if scale.wanted:
-            self._report.applied("the data that meets the weights is standardised")
-            return scale(x)
-        return x
+            scale = self._scales[key] = Scale(rows)
+        if not scale.wanted:
+            return x
+        self._report.applied("the data that meets the weights is standardised")
+        return scale(rows).squeeze(1) if single else scale(rows)
+
+
+def _weighs(w: Tensor, x: Tensor) -> bool:
+    """One weight for a variable of many values, or one for each feature."""
+    return (w.numel() == 1 and x.numel() >= SEVERAL) or (x.dim() == 2 and w.dim() == 1 and len(w) == x.shape[1])

@@ -191,6 +191,13 @@ def clip_adaptive(task: Task) -> None:
         task.say(f"gradients are clipped to {times}the median of their last {_WINDOW} norms", place)
 
 
+def _own_clip(task: Task, step: Step) -> cst.CSTNode | None:
+    """The script's clip before a step, which would hide how large its gradient was."""
+    block, line = task.script.block(task.script.statement(step.call)), task.script.line(step.call)
+    beside = [call for call in task.training.clips() if task.script.block(task.script.statement(call)) is block]
+    return next((call for call in beside if task.script.line(call) < line), None)
+
+
 def skip_bad_step(task: Task) -> None:
     """Leave out steps whose gradient is not finite, or far above the recent ones."""
     factor = task.positive(10.0)
@@ -198,7 +205,8 @@ def skip_bad_step(task: Task) -> None:
     if any(step.closure for step in steps):
         raise Refused("a step with a closure cannot be left out", task.script.line(steps[0].call))
     norm_of, median = task.names.spell("torch.nn.utils.get_total_norm"), task.names.spell("statistics.median")
-    for step, (place, parameters) in zip(steps, list(before_updates(task)), strict=True):
+    for step, (update, parameters) in zip(steps, list(before_updates(task)), strict=True):
+        place = _own_clip(task, step) or update
         recent, norm, bound = _look_back(task, place), task.names.fresh("grad_norm"), task.names.fresh("limit")
         given = f"[p.grad for p in {parameters} if p.grad is not None]"
         if parameters.startswith("["):

@@ -30,7 +30,7 @@ MATERIAL = 0.05
 FLOOR = 1e-4
 #: Trials this close are equal, and the better-founded one is preferred.
 EQUAL = 0.05
-#: Where the control got nowhere at all, a larger gain is a rescue; where it did well, a larger loss is harm.
+#: Differences of more than this, 22% of a loss, need no statistics where every repetition agrees.
 CLEAR = 0.25
 #: Of the symptoms, those that a remedy must not leave behind.
 FATAL = frozenset({"non-finite", "diverging-loss"})
@@ -157,9 +157,12 @@ def standing(
     complete = bool(gains) and len(gains) == len(results)
     mean = fmean(gains.values()) if complete else None
     bounds = interval(list(gains.values()), least_spread=noise / math.sqrt(2)) if complete else None
-    works = mean is not None and _sound(results) and (
-        _certain(mean, bounds, scale, noise) or _rescues(gains, before, scale, noise)
-    )  # fmt: skip
+    beats = mean is not None and (
+        _certain(mean, bounds, scale, noise)
+        or _parted([pair for pair in pairs.values() if None not in pair], scale, noise)
+        or _rescues(gains, before, scale, noise)
+    )
+    works = beats and _sound(results)
     return Standing(candidate, tuple(results), mean, bounds, works and candidate.kind in ("remedy", "random"))
 
 
@@ -167,6 +170,17 @@ def _certain(mean: float, bounds: tuple[float, float] | None, scale: Scale, nois
     """Whether an improvement is worth the change, and beyond the noise."""
     least = 0.5 if scale.kind == "health" else MATERIAL
     return mean > max(least, noise) and (bounds[0] > 0 if bounds is not None else mean > 3 * noise)
+
+
+def _parted(pairs: Sequence[tuple[float | None, float | None]], scale: Scale, noise: float) -> bool:
+    """Whether the worst run of several is clearly better than the control's best.
+
+    Gains that are large with one seed and huge with the next have a mean of which an interval tells little.
+    """
+    if len(pairs) < 2 or scale.kind == "health":
+        return False
+    best, worst = min(a for a, _ in pairs if a is not None), max(b for _, b in pairs if b is not None)
+    return best - worst > max(CLEAR, 3 * noise)
 
 
 def _rescues(gains: dict[int, float], before: dict[int, float | None], scale: Scale, noise: float) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from threading import Lock
 
 from steadygrad.history import History
@@ -85,7 +86,8 @@ class Search:
         self._rank: dict[Candidate, int] = {}
         self._adversarial = False
         self._rate = math.nan
-        self._trial_seconds = 0.0
+        self._alone = 0.0  # seconds of the control
+        self._lasted: list[float] = []  # seconds of trials, which run beside each other
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Search:
             self._settle_for_less(attempt.result)
         if attempt.result.status in ("finished", "cut") or attempt.limited:
             self.steps = attempt.result.steps
-        self._trial_seconds = attempt.script_seconds
+        self._alone = attempt.script_seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
         if self._too_short():
             self.remarks.append(f"{self.steps} steps are few: what shows later was not seen")
@@ -244,8 +246,15 @@ class Search:
         kept = self.control if job.candidate is CONTROL else self.attempts.setdefault(job.candidate, [])
         kept.append(result)
         kept.sort(key=lambda r: r.seed)
+        if result.status == "finished":
+            self._lasted.append(result.seconds)
 
     # -- time ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _trial_seconds(self) -> float:
+        """What a trial takes: as long as the control at first, longer where trials are in each other's way."""
+        return max(self._alone, median(self._lasted) if self._lasted else 0.0)
 
     @property
     def seconds(self) -> float:
