@@ -301,6 +301,9 @@ MODELS = {
         "attach-parameters:reconnect",
         ["- x = torch.sigmoid(self.fc1(x).detach())", "- x = self.fc2(x).data.tanh()", "+ x = torch.sigmoid(self.fc1(x))",
          "+ x = self.fc2(x).tanh()"]),
+    "a layer replaced by its number": (
+        NET.replace("for i in", "net.fc2[0] = nn.Linear(32, 32)\nfor i in"), "attach-parameters",
+        ['+ opt.add_param_group({"params": net.fc2[0].parameters()})']),
     "no batchnorm": (NET, "replace-batchnorm:none", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.Identity()"]),
     "drawn anew": (NET, "reinit-xavier:2", [
         "+ drawn = [m for m in net.modules() if isinstance(m, nn.Linear)]", "+ for layer in drawn:",

@@ -103,7 +103,7 @@ def _replaced_layers(task: Task) -> bool:
     for built in task.training.need_optimizers():
         root = _model_of(built)
         for assign in task.script.find(cst.Assign):
-            target = dotted(assign.targets[0].target)
+            target = task.script.text(assign.targets[0].target)  # may end in an index: net.head[1]
             later = task.script.line(assign) > task.script.line(built.call)
             here = task.script.function(assign) is task.script.function(built.call)
             if (

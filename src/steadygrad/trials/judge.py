@@ -32,6 +32,9 @@ FLOOR = 1e-4
 EQUAL = 0.05
 #: Differences of more than this, 22% of a loss, need no statistics where every repetition agrees.
 CLEAR = 0.25
+#: A remedy of a cause that is as good as certain is preferred to what ends up to 30% below it, or gains a little more:
+#: that makes up for the fault, this takes it away.
+FOUNDED, FOUNDED_SHARE = 0.35, 0.12
 #: Of the symptoms, those that a remedy must not leave behind.
 FATAL = frozenset({"non-finite", "diverging-loss"})
 
@@ -216,25 +219,31 @@ def relieved(result: Standing, control: Sequence[TrialResult], scale: Scale) -> 
     return scale.kind == "health" or (result.improvement is not None and result.improvement > -MATERIAL / 2)
 
 
-def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int]) -> Standing | None:
+def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int], lead: str = "") -> Standing | None:
     """The one to recommend: the best that works, or its equal that is healthier, simpler or better founded.
 
     Args:
         standings: all candidates.
         rank: the order in which they were proposed, which is that of the causes behind them.
+        lead: the cause that is as good as certain, if there is one.
     """
     able = [s for s in standings if s.works and s.candidate.kind == "remedy" and s.improvement is not None]
     if not able:
         return None
     top = max(s.improvement or 0.0 for s in able)
     equals = [s for s in able if (s.improvement or 0.0) >= top - EQUAL]
-    return min(equals, key=lambda s: (not s.healthy, len(s.candidate.specs), rank.get(s.candidate, 99)))
+    best = min(equals, key=lambda s: (not s.healthy, len(s.candidate.specs), rank.get(s.candidate, 99)))
+    if lead and best.candidate.cause != lead:
+        least = top - min(FOUNDED, FOUNDED_SHARE * top)
+        founded = [s for s in able if s.candidate.cause == lead and s.healthy and (s.improvement or 0.0) >= least]
+        return best_of(founded, rank=rank) or best
+    return best
 
 
-def best_first(standings: Iterable[Standing], *, rank: dict[Candidate, int]) -> list[Standing]:
+def best_first(standings: Iterable[Standing], *, rank: dict[Candidate, int], lead: str = "") -> list[Standing]:
     """All that work, each recommended over those after it; see `best_of`."""
     left, found = list(standings), list[Standing]()
-    while (best := best_of(left, rank=rank)) is not None:
+    while (best := best_of(left, rank=rank, lead=lead)) is not None:
         left.remove(best)
         found.append(best)
     return found

@@ -49,6 +49,8 @@ EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
 FIRST = 5
 LEADERS = 3
+#: A leading cause of this confidence is not in doubt.
+CERTAIN = 0.8
 #: Rounds in which the best is combined with others and its numbers are changed.
 IMPROVED = 3
 #: Candidates proposed at first, and where none of them works, controls included.
@@ -300,17 +302,23 @@ class Search:
     def _leaders(self) -> list[Candidate]:
         """The best of those that work and were not repeated yet."""
         once = [s for s in self.standings() if len(s.results) == 1]
-        return [s.candidate for s in best_first(once, rank=self._rank)[:LEADERS]]
+        return [s.candidate for s in best_first(once, rank=self._rank, lead=self._lead)[:LEADERS]]
+
+    @property
+    def _lead(self) -> str:
+        """The cause that is as good as certain, by the control alone."""
+        first = next(iter(self.diagnosis.causes), None)
+        return first.code if first is not None and first.confidence >= CERTAIN else ""
 
     def recommendable(self) -> list[Standing]:
         """What works on every seed, the best first."""
-        return best_first(repeated(self.standings()), rank=self._rank)
+        return best_first(repeated(self.standings()), rank=self._rank, lead=self._lead)
 
     def result(self) -> FixResult:
         """What was found so far."""
         scale = self.scale()
         standings = tuple(self.standings())
-        best = best_of(repeated(standings), rank=self._rank)
+        best = best_of(repeated(standings), rank=self._rank, lead=self._lead)
         healthy = self.diagnosis.verdict == "healthy" or self._too_short()
         verdict = "fixed" if best else "nothing-to-fix" if healthy else "no-fix-found" if self.attempts else "unknown"
         return FixResult(
