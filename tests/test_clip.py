@@ -1,4 +1,7 @@
-"""What every clipper keeps to. A clipper that is missing from the table fails the suite."""
+"""What every clipper keeps to. A clipper that is missing from the table fails the suite.
+
+That nothing waits for a device is in tests/test_clip_devices.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import gc
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -471,28 +473,3 @@ def test_complex_gradients_count_as_pairs(case: Case) -> None:
 def test_what_is_no_parameter_is_said() -> None:
     with pytest.raises(steadygrad.InputError, match=r"met str; pass model, model\.parameters"):
         GlobalNorm(1.0)(["weight"])  # type: ignore[list-item]
-
-
-# -- no waiting (on devices: tests/test_clip_devices.py) ----------------------------------------------------------
-
-
-@contextmanager
-def no_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Inside, reading a tensor's value is an error."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a value was read")
-
-    with monkeypatch.context() as patched:
-        for name in ("item", "tolist", "__bool__", "__float__", "__int__", "__index__"):
-            patched.setattr(Tensor, name, refuse)
-        yield
-
-
-@every
-def test_nothing_is_read_until_it_is_asked_for(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    clipper = acted(case)
-    tensors = leaves(seed=9, size=3.0)
-    with no_reads(monkeypatch):
-        info = clipper(tensors)
-    assert float(info.norm_before) > 0

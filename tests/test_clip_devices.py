@@ -119,7 +119,7 @@ def as_real_ones(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> Devices:
     known = _get_fused_kernels_supported_devices()
     checking = sys.modules[torch.optim.Optimizer.__module__]
     monkeypatch.setattr(checking, "_get_fused_kernels_supported_devices", lambda: [*known, ONE.type])
-    monkeypatch.setattr("steadygrad.clip.gradients._ordinary", lambda grads: True)
+    monkeypatch.setattr("steadygrad.clip.gradients._ordinary", lambda grads, groups: True)
     folding.verified.cache_clear()
     return devices
 

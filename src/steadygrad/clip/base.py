@@ -36,11 +36,13 @@ class Clipper(ABC):
     def __init__(self, *, error_if_nonfinite: bool = False) -> None:
         self.error_if_nonfinite = error_if_nonfinite
 
+    @torch.no_grad()
     def __call__(self, parameters: Parameters) -> ClipInfo:
         """Clip the gradients of a module, of tensors, or of ``(name, tensor)`` pairs."""
         gradients = collect(parameters)
-        info = self.measure(gradients)
-        self.apply(gradients, info)
+        info = self._checked(gradients, 1.0)
+        self.announce(gradients, info)
+        self._apply(gradients, info)
         self.commit(info)
         return info
 
@@ -55,7 +57,9 @@ class Clipper(ABC):
         Raises:
             NonFiniteError: a gradient is NaN or Inf, and ``error_if_nonfinite`` was asked for.
         """
-        gradients = collect(parameters)
+        return self._checked(collect(parameters), factor)
+
+    def _checked(self, gradients: Gradients, factor: float) -> ClipInfo:
         info = self._measure(gradients, factor)
         if self.error_if_nonfinite:
             bad = info.bad_parameters()

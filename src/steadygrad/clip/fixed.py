@@ -13,7 +13,7 @@ from torch import Tensor
 from steadygrad.clip.base import Clipper, ScalingClipper, at_least_zero, bounded, number, ratio
 from steadygrad.clip.gradients import Gradients
 from steadygrad.clip.info import ClipInfo
-from steadygrad.clip.norms import on_host
+from steadygrad.clip.norms import joint, on_host
 from steadygrad.errors import InputError
 
 
@@ -51,6 +51,24 @@ class GlobalNorm(ScalingClipper):
         self.eps = number("eps", eps, low=0.0, what="1e-6 is torch's")
         if not self.p > 0:
             raise InputError(f"p must be positive, got {p!r}; 2 is the usual norm, inf the largest entry")
+
+    def decide(self, gradients: Gradients, norms: Tensor, factor: float = 1.0, bad: Tensor | None = None) -> ClipInfo:
+        """As of every scaling clipper. On the CPU with plain numbers: ten operations on 0-dim tensors cost more."""
+        over_ranks = bad is not None or gradients.stages is not None
+        if norms.device.type != "cpu" or over_ranks or type(self) is not GlobalNorm:
+            return super().decide(gradients, norms, factor, bad)
+        total = joint(norms, self.p)
+        size, bound = float(on_host(total)), self.max_norm * factor
+        coefficient = _number(bound / (size + self.eps) if bound < size + self.eps < math.inf else 1.0, torch.float32)
+        return ClipInfo(
+            norm_before=total,
+            norm_after=total * coefficient,
+            coefficient=coefficient,
+            clipped=coefficient < 1,
+            non_finite=_number(not math.isfinite(size), torch.bool),
+            norms=norms,
+            _names=gradients.naming(),
+        )
 
     def factors(self, gradients: Gradients, norms: Tensor, total: Tensor, factor: float) -> Tensor:
         """``[]``: the joint norm decides."""
@@ -172,3 +190,7 @@ class Value(Clipper):
             after, _ = gradients.joint(gradients.norms()[0])
         info.norm_after.copy_(after)
         info.coefficient.copy_(ratio(after, info.norm_before))
+
+
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.scalar_tensor(value, dtype=dtype, device="cpu")

@@ -97,7 +97,6 @@ class Gradients:
 Parameters: TypeAlias = nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Gradients
 
 
-@torch.no_grad()
 def collect(parameters: Parameters) -> Gradients:
     """Find the gradients of a module, of tensors, or of ``(name, tensor)`` pairs.
 
@@ -121,17 +120,19 @@ def collect(parameters: Parameters) -> Gradients:
     except AttributeError:
         raise _not_a_parameter(given) from None
     positions: Sequence[int] = range(len(given))
-    chosen = given
-    if any(g is None for g in grads):
+    chosen, tensors = given, [g for g in grads if g is not None]
+    if len(tensors) < len(grads):
         positions = [i for i, g in enumerate(grads) if g is not None]
         chosen = [given[i] for i in positions]
-    tensors = [g for g in grads if g is not None]
     layouts: list[Layout | None] | None = None
-    if not _ordinary(tensors):
-        layouts = [_localize(p) if is_dtensor(g) else None for p, g in zip(chosen, tensors, strict=True)]
-        tensors = [_numbers(p) for p in chosen]
-    exchanges = exchanges_of(layouts) if layouts is not None else []
-    return Gradients(chosen, tensors, positions, len(given), alike(tensors), names, layouts, exchanges)
+    exchanges: list[Exchange] = []
+    groups = alike(tensors)
+    if not _ordinary(tensors, groups):
+        with torch.no_grad():
+            layouts = [_localize(p) if is_dtensor(g) else None for p, g in zip(chosen, tensors, strict=True)]
+            tensors = [_numbers(p) for p in chosen]
+        groups, exchanges = alike(tensors), exchanges_of(layouts)
+    return Gradients(chosen, tensors, positions, len(given), groups, names, layouts, exchanges)
 
 
 def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> _Unpacked:
@@ -143,7 +144,9 @@ def _unpack(parameters: nn.Module | Tensor | Iterable[Tensor] | Iterable[tuple[s
         pairs = {id(pair[-1]): pair for pair in reversed(items)}  # the first name of a tied parameter wins
         chosen = list(reversed(pairs.values()))
         return [str(pair[0]) for pair in chosen], [pair[-1] for pair in chosen]
-    return None, list({id(item): item for item in items}.values())
+    if len({*map(id, items)}) < len(items):
+        items = list({id(item): item for item in items}.values())
+    return None, items
 
 
 def _not_a_parameter(items: Sequence[object]) -> InputError:
@@ -154,12 +157,12 @@ def _not_a_parameter(items: Sequence[object]) -> InputError:
     )
 
 
-def _ordinary(grads: list[Tensor]) -> bool:
+def _ordinary(grads: list[Tensor], groups: list[Sequence[int]]) -> bool:
     """Whether all are dense real tensors that own their numbers, so that they can be read and scaled as they are."""
     return (
         set(map(type, grads)) <= {Tensor}
         and {g.layout for g in grads} <= {torch.strided}
-        and not any(dtype.is_complex for dtype in {g.dtype for g in grads})
+        and not any(grads[members[0]].is_complex() for members in groups)
         and all(map(Tensor.is_contiguous, grads))
     )
 
@@ -198,9 +201,8 @@ def _real(tensor: Tensor) -> Tensor:
 _Unpacked: TypeAlias = tuple[list[str] | None, list[Tensor]]
 
 
-@torch.no_grad()
 def scale(gradients: Gradients, coefficient: Tensor) -> None:
-    """Multiply every gradient by one 0-dim tensor.
+    """Multiply every gradient by one 0-dim tensor. For callers under ``no_grad``.
 
     On the CPU a coefficient of 1 costs nothing. On an accelerator nobody waits to find out, so the pass over the
     gradients is made, and leaves them as they are to the bit.
@@ -220,9 +222,11 @@ def scale(gradients: Gradients, coefficient: Tensor) -> None:
             torch._foreach_mul_(tensors, coefficient.to(first))
 
 
-@torch.no_grad()
 def scale_each(gradients: Gradients, coefficients: Tensor) -> None:
-    """Multiply each gradient by its own factor, ``[P]``; on the CPU those with a factor of 1 are left alone."""
+    """Multiply each gradient by its own factor, ``[P]``; on the CPU those with a factor of 1 are left alone.
+
+    For callers under ``no_grad``.
+    """
     if all(t.device.type == "cpu" for t in gradients.tensors):
         factors = on_host(coefficients.cpu()).tolist()
         chosen = [i for i, factor in enumerate(factors) if factor != 1.0]

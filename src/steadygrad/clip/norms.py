@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ RUN = 1 << 17
 SAFE_LOW, SAFE_HIGH = 1e-15, 3e18
 
 
+_is_cpu = attrgetter("is_cpu")
+
+
 def wide(device: torch.device) -> torch.dtype:
     """The widest real type of a device."""
     return torch.float32 if device.type == "mps" else torch.float64
@@ -42,17 +46,19 @@ def on_host(tensor: Tensor) -> NDArray[np.float64]:
 
 def alike(tensors: Sequence[Tensor]) -> list[Sequence[int]]:
     """Indices of tensors of one device and type each: what one kernel can take."""
-    if len({t.device for t in tensors}) <= 1 and len({t.dtype for t in tensors}) <= 1:
-        return [range(len(tensors))] if tensors else []
+    if not tensors:
+        return []
+    on_cpu = all(map(_is_cpu, tensors))  # quicker than to compare devices
+    if len({t.dtype for t in tensors}) == 1 and (on_cpu or len({t.device for t in tensors}) == 1):
+        return [range(len(tensors))]
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for i, tensor in enumerate(tensors):
         groups.setdefault((tensor.device, tensor.dtype), []).append(i)
     return list(groups.values())
 
 
-@torch.no_grad()
 def norms(tensors: Sequence[Tensor], *, p: float = 2.0, groups: Sequence[Sequence[int]] | None = None) -> Tensor:
-    """The p-norm of each tensor: shape ``[n]``, float64, on the device of the first.
+    """The p-norm of each tensor: shape ``[n]``, float64, on the device of the first. For callers under ``no_grad``.
 
     Args:
         tensors: dense and real; any shapes, devices and floating types.
@@ -144,7 +150,7 @@ def _by_torch(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
     """Norms of tensors of medium size: this costs the fewest calls."""
     half = tensors[0].dtype in (torch.float16, torch.bfloat16)
     found = torch._foreach_norm(list(tensors), 2.0, dtype=torch.float32 if half else None)
-    return on_host(torch.stack(list(found))).astype(np.float64)
+    return np.fromiter(map(Tensor.item, found), dtype=np.float64, count=len(found))
 
 
 def _in_runs(tensors: Sequence[Tensor]) -> NDArray[np.float64]:

@@ -140,7 +140,8 @@ class ZeroCode:
         damping = watched.guard.damping()
         if damping is not None:
             factor = min(1.0, damping.norm / (found.norm + 1e-6))
-            scale(collect(parameters(optimizer)), torch.tensor(factor))
+            with torch.no_grad():
+                scale(collect(parameters(optimizer)), torch.tensor(factor))
         with damped(optimizer, damping):
             out = run()
         watched.running.keep()
@@ -239,6 +240,7 @@ def _observe(watched: _Watched, found: Found, reason: str) -> None:
         watched.running.keep()
 
 
+@torch.no_grad()
 def _measured(optimizer: Optimizer) -> tuple[float, bool]:
     """Norm of all gradients, and whether any is not finite. Not by a clipper: observers would take it for a clip."""
     gradients = collect(parameters(optimizer))

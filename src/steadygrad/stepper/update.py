@@ -134,7 +134,8 @@ class Update:
         else:
             self.clip.apply(step.gradients, info)
             if extra is not None:
-                scale(step.gradients, extra)
+                with torch.no_grad():
+                    scale(step.gradients, extra)
         needed = self.clip.foldable and float(used.coefficient) != 1.0
         for optimizer in step.optimizers:
             divisor = self._divisor(optimizer, step.gradients, used) if needed else None
@@ -152,7 +153,8 @@ class Update:
             refusal(optimizer, gradients) if self._fold else "folding is switched off, or the clip has many factors"
         )
         if self.refused or not float(info.coefficient) > 0:  # a division by infinity is nothing to rely on
-            scale(gradients if len(self.optimizers) == 1 else collect(parameters([optimizer])), info.coefficient)
+            with torch.no_grad():
+                scale(gradients if len(self.optimizers) == 1 else collect(parameters([optimizer])), info.coefficient)
             return None
         return info.coefficient.reciprocal()
 
