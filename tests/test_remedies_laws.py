@@ -565,6 +565,44 @@ def test_weights_are_drawn_at_the_named_scale() -> None:
     torch.testing.assert_close(model[0].weight @ model[0].weight.T, torch.eye(32), atol=1e-4, rtol=0)
 
 
+def test_other_seeds_of_the_script_give_other_draws() -> None:
+    def drawn(shift: int) -> Tensor:
+        torch.manual_seed(shift)
+        model = nn.Linear(8, 8)
+        treated(["reinit-xavier"], lambda: trained(model, torch.randn(4, 8), lr=1e-12))
+        return weights(model)
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.allclose(drawn(0), drawn(1), atol=0.01)
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(4, 8, batch_first=True)
+        self.out = nn.Linear(8, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast("Tensor", self.out(self.rnn(x)[0]))
+
+
+def test_biases_that_were_drawn_as_large_as_signals_go_and_those_that_were_meant_stay() -> None:
+    def redrawn(model: Tagger) -> tuple[float, float]:
+        treated(["reinit-xavier"], lambda: trained(model, torch.randn(2, 5, 4), lr=1e-12))
+        return model.rnn.bias_hh_l0.abs().max().item(), model.out.bias.abs().max().item()
+
+    torch.manual_seed(0)
+    wild, meant = Tagger(), Tagger()
+    for parameter in wild.parameters():
+        nn.init.uniform_(parameter, -2.0, 2.0)
+    with torch.no_grad():
+        meant.rnn.bias_hh_l0[8:16] = 3.0  # the forget gate begins open
+        meant.out.bias.copy_(torch.log_softmax(torch.arange(16.0), 0))  # what is known of the classes
+    assert redrawn(wild) == pytest.approx((0.0, 0.0), abs=1e-6)
+    kept = redrawn(meant)
+    assert kept == pytest.approx((3.0, 15.5), abs=0.1)
+
+
 def test_lsuv_gives_every_layer_unit_variance() -> None:
     model, x = deep(nn.Tanh, 64), 50 * torch.randn(256, 64)
     treated(["reinit-lsuv"], lambda: trained(model, x, lr=1e-12, steps=1))

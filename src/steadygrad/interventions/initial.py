@@ -19,8 +19,13 @@ from steadygrad.records import RemedySpec
 
 #: ``draw(weight, fan in, fan out, generator)`` fills a matrix.
 Draw = Callable[[Tensor, int, int, torch.Generator], object]
-#: Drawn from a generator of our own, so that the script's random numbers stay what they are.
+#: Drawn from a generator of our own, so that the script's random numbers stay what they are; other seeds of the script
+#: give other draws.
 SEED = 20210
+#: Fewer entries than these show no distribution.
+SEVERAL = 4
+#: Biases of this spread are as large as signals.
+LARGE = 0.7
 
 
 class Redraw:
@@ -30,7 +35,7 @@ class Redraw:
         self._stage, self._place, self._report = stage, spec.place, report
         self._draw, self._embeddings = draw, embeddings
         self._biases_only = spec.value == "bias"
-        self._generator = torch.Generator().manual_seed(SEED)
+        self._generator: torch.Generator | None = None
         self._done = WeakTensorKeyDictionary()
         self._models: WeakSet[nn.Module] = WeakSet()
         stage.on_root(self.model)
@@ -64,9 +69,9 @@ class Redraw:
                 self._redraw(parameter, fan_in_of(module, parameter), gates=_gates(module, parameter), role=role)
                 count += 1
             elif role == "embedding" and self._embeddings and parameter.dim() == 2:
-                self._fill(parameter, lambda w: _normal(w, 1 / math.sqrt(w.shape[1]), self._generator))
+                self._fill(parameter, lambda w: _normal(w, 1 / math.sqrt(w.shape[1]), self._random))
                 count += 1
-            elif role == "bias" and module_kind(module) in ("linear", "conv") and not keep_bias:
+            elif role == "bias" and _unwanted(parameter, module, is_head=keep_bias):
                 parameter.zero_()
         return count
 
@@ -75,15 +80,21 @@ class Redraw:
         bias.zero_()
         return 1
 
+    @property
+    def _random(self) -> torch.Generator:
+        if self._generator is None:
+            self._generator = torch.Generator().manual_seed((SEED + torch.initial_seed()) % (1 << 63))
+        return self._generator
+
     def _redraw(self, weight: Tensor, fan_in: int, *, gates: int = 1, role: str = "weight") -> None:
         fan_out = max(1, weight.numel() // max(1, weight.shape[1] if weight.dim() > 2 else fan_in)) // gates
 
         def fill(fresh: Tensor) -> None:
             for gate in fresh.chunk(gates):
                 if role == "recurrent":
-                    nn.init.orthogonal_(gate, generator=self._generator)
+                    nn.init.orthogonal_(gate, generator=self._random)
                 else:
-                    self._draw(gate, max(1, fan_in), fan_out, self._generator)
+                    self._draw(gate, max(1, fan_in), fan_out, self._random)
 
         self._fill(weight, fill)
 
@@ -108,6 +119,20 @@ class Redraw:
             if leaf.grad is not None:
                 leaf.grad.zero_()
         self._report.applied(f"{len(bare)} weight matrices were drawn anew after the first backward pass")
+
+
+def _unwanted(bias: Tensor, module: nn.Module, *, is_head: bool) -> bool:
+    """Whether a bias is cleared with the weights beside it.
+
+    That of the output layer may hold what is known of the targets, and that of a gate may keep it open: they go only
+    where they are as large as signals, and look as if they had been drawn.
+    """
+    if not is_head and module_kind(module) in ("linear", "conv"):
+        return True
+    if module_kind(module) not in ("linear", "conv", "recurrent") or bias.numel() < SEVERAL:
+        return False
+    spread, mean = torch.std_mean(bias.float(), correction=0)
+    return bool(spread > LARGE) and bool(mean.abs() < spread / 2)
 
 
 def _gates(module: nn.Module, weight: Tensor) -> int:
