@@ -512,6 +512,48 @@ def test_shortcuts_carry_the_input() -> None:
     torch.testing.assert_close(got, model[-1](h))
 
 
+class Padded(nn.Module):
+    """Causal convolutions: what goes into a layer is longer than what comes out."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.inlet = nn.Conv1d(1, 4, 1)
+        self.layers = nn.ModuleList(nn.Conv1d(4, 4, 3) for _ in range(depth))
+        self.outlet = nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inlet(x)
+        for layer in self.layers:
+            x = torch.tanh(layer(F.pad(x, (2, 0))))
+        return cast("Tensor", self.outlet(x))
+
+
+@pytest.mark.parametrize("depth", [5, 12])  # on one line, as a recurrence would be
+def test_a_stack_is_known_by_its_activations_where_no_input_fits(depth: int) -> None:
+    torch.manual_seed(0)
+    model, x = Padded(depth), torch.randn(2, 1, 12)
+    got, notes = output_of("add-residual:0.3", model, x)
+    assert notes == ["applied: each activation of a stack of one shape is added to the next"]
+    h = torch.tanh(model.layers[0](F.pad(model.inlet(x), (2, 0))))
+    for layer in model.layers[1:]:
+        h = h + 0.3 * torch.tanh(layer(F.pad(h, (2, 0))))
+    torch.testing.assert_close(got, model.outlet(h))
+
+
+def test_branches_beside_each_other_are_no_stack() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(4, 8) for _ in range(5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([torch.tanh(part(x)) for part in self.parts]).sum(0) * 2
+
+    x = torch.randn(3, 4)
+    _, notes = treated(["add-residual"], lambda: trained(Branches(), x, torch.zeros(3, 8)))
+    assert notes[0].startswith("refused")
+
+
 def test_a_recurrence_carries_its_state_on() -> None:
     torch.manual_seed(0)
     rnn, x = nn.RNN(3, 4, batch_first=True), torch.randn(2, 9, 3)

@@ -20,12 +20,17 @@ from steadygrad.records import RemedySpec
 
 #: A line whose activation runs this often in one forward is a recurrence.
 RECURRENCE = 8
+#: Activations of one shape, each made from the one before, are a stack where there are so many; so many operations of
+#: autograd may lie between two of them.
+STACK, BETWEEN = 3, 16
 
 
 class Shortcuts:
     """``x + scale * f(W x)``: the product is noted where the layer runs, the sum made where its activation runs.
 
     In a recurrence written by hand, ``h = f(W x + U h)``, the state is carried on instead: ``h + scale * f(...)``.
+    Where no layer's own input fits, because it was padded or multiplied with something else, the activation before it
+    is added.
     """
 
     def __init__(self, stage: Stage, spec: RemedySpec, report: Report) -> None:
@@ -33,6 +38,10 @@ class Shortcuts:
         self._given = positive(spec, 0.0) if spec.value else 0.0
         self._entered: dict[int, tuple[Tensor, Tensor]] = {}  # id of a product -> (product, what it was made from)
         self._states: dict[Site, Tensor] = {}
+        self._before: Tensor | None = None  # the activation that ran last in this forward
+        self._turn = 0
+        self._ran: set[int] = set()  # modules with weights of their own that ran since then
+        self._layers: dict[Site, set[int]] = {}
         self._shortcuts: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         self._rehearsal = Rehearsal(stage)
         stage.on_output(self.layer)
@@ -45,6 +54,7 @@ class Shortcuts:
         return args, kwargs
 
     def _forget(self) -> None:
+        self._before, self._turn = None, 0
         self._entered.clear()
         self._states.clear()
 
@@ -52,6 +62,8 @@ class Shortcuts:
         """A module has run: a product, a normalisation of one, or a recurrent cell."""
         script = self._rehearsal.script
         x = args[0] if args else None
+        if any(parameter is not None for parameter in module._parameters.values()):
+            self._ran.add(id(module))
         if isinstance(module, nn.RNN) and script is not None and isinstance(x, Tensor):
             return self._unrolled(module, x, args, out)
         if script is None or not isinstance(out, Tensor) or not isinstance(x, Tensor):
@@ -104,10 +116,31 @@ class Shortcuts:
         if script is None or not isinstance(out, Tensor) or isinstance(self._stage.modules[-1], nn.RNNBase):
             return out
         if product is x and before is not None:
-            return self._added(("layer",), before, out)
-        if module_kind(self._stage.modules[-1]) == "activation":
+            out = self._added(("layer",), before, out)
+        else:
+            is_module = module_kind(self._stage.modules[-1]) == "activation"
+            new = out if is_module else self._carried(self._rehearsal.site(id(self._stage.modules[-1]), name)[:-1], out)
+            out = self._stacked(x, out) if new is out else new
+        self._before = out
+        self._ran.clear()
+        return out
+
+    def _stacked(self, x: Tensor, out: Tensor) -> Tensor:
+        script, before = self._rehearsal.script, self._before
+        assert script is not None
+        self._turn += 1
+        site = ("stack", self._turn)
+        if not script.learned:
+            if before is not None and before.shape == out.shape and _made_from(x, before):
+                script.keep(site, out)
             return out
-        return self._carried(self._rehearsal.site(id(self._stage.modules[-1]), name)[:-1], out)
+        count = sum(known[0] == "stack" for known in script.order)
+        if site not in script.order or site in script.outputs or count < STACK or before is None:
+            return out
+        if before.shape != out.shape:
+            return out
+        self._report.applied("each activation of a stack of one shape is added to the next")
+        return before + self._scale(count) * out
 
     def _added(self, site: Site, before: Tensor, out: Tensor) -> Tensor:
         script = self._rehearsal.script
@@ -123,10 +156,11 @@ class Shortcuts:
         assert script is not None
         if not script.learned:
             script.keep(site, out)
+            self._layers[site] = self._layers.get(site, set()) | self._ran
             return out
         turns = script.order.count(site)
         state = self._states.get(site)
-        if turns < RECURRENCE:
+        if turns < RECURRENCE or len(self._layers[site]) >= turns:  # each turn has a layer of its own: a stack
             return out
         self._report.applied(f"the state of a recurrence of {turns} steps is carried on")
         new = self._scale(turns, recurrent=True) * out
@@ -140,6 +174,16 @@ class Shortcuts:
         if self._given:
             return self._given
         return min(1.0, 6.0 / max(1, count)) if recurrent else 1 / math.sqrt(max(1, count))
+
+
+def _made_from(x: Tensor, source: Tensor) -> bool:
+    """Whether one tensor was computed from another, by few operations."""
+    wanted, nodes = source.grad_fn, [x.grad_fn]
+    for _ in range(BETWEEN):
+        if wanted is None or wanted in nodes:
+            break
+        nodes = [inner for node in nodes if node is not None for inner, _ in node.next_functions][:BETWEEN]
+    return wanted is not None and wanted in nodes
 
 
 def add_residual(stage: Stage, spec: RemedySpec, report: Report) -> None:
