@@ -25,7 +25,8 @@ class Row:
 
 
 BASE = "records errors notices"
-OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls patching"
+OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls settings"
+OBSERVERS += " patching"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis remedies replay trials jsonfile figures report terminal"
 EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child ranks cli"
@@ -49,6 +50,7 @@ TABLE = {
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
     **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),
     "launch": Row("errors"),
+    "settings": Row(""),
     "child": Row(f"{BASE} remedies", "numpy", torch=True),
     # treatments, usable by themselves
     "dryrun": Row("errors", "numpy", torch=True),
@@ -60,8 +62,9 @@ TABLE = {
     "store": Row(BASE, "numpy"),
     # 4: detecting
     "history": Row(f"{BASE} online", "numpy"),
-    "view": Row(f"{BASE} online history", "numpy"),
-    "detectors": Row(f"{BASE} online history view", "numpy"),
+    "curve": Row(f"{BASE} online history", "numpy"),
+    "view": Row(f"{BASE} online history curve", "numpy"),
+    "detectors": Row(f"{BASE} online history curve view", "numpy"),
     # 5: explaining
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising

@@ -29,6 +29,8 @@ _WEIGHT_OPS = (
     "CudnnRnn",
     "Bilinear",
 )
+#: Operations that give a column which is meant to be one: ``x[:, None]``, ``x.amax(1, keepdim=True)``.
+_KEPT_COLUMNS = ("Unsqueeze", "Sum", "Mean", "Amax", "Amin", "Max", "Min", "Logsumexp", "Norm", "Linalg")  # fmt: skip
 _NORM_OPS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm")
 
 
@@ -137,20 +139,28 @@ def _chain(starts: list[Any], limit: int = 8) -> list[str]:
     return names
 
 
-def _broadcast(starts: list[Any], limit: int = 8) -> str:
-    """``[32, 1] against [32]``: a network output of one column minus a vector gives a square, not a column."""
-    node = starts[0] if starts else None
-    for _ in range(limit):
-        following = [n for n, _ in node.next_functions if n is not None] if node is not None else []
-        if len(following) != 1:
-            return ""
-        inner = following[0]
-        out, before = _shape(node), _shape(inner)
-        square = len(out) == 2 and out[0] == out[1] > 1 and before == (out[0], 1)
-        if square and op_name(node) in ("Sub", "Rsub") and op_name(inner) != "Unsqueeze":
-            return f"{list(before)} against [{out[0]}]"
-        node = inner
+def _broadcast(starts: list[Any], limit: int = 64) -> str:
+    """``[32, 1] against [32]``: a network output of one column minus a vector gives a square, not a column.
+
+    Looked for in what the script computes after its last layer, with branches (``torch.where``, a sum of terms).
+    """
+    queue, seen = deque(starts[:1]), set(starts[:1])
+    while queue and len(seen) <= limit:
+        node = queue.popleft()
+        following = [n for n, _ in node.next_functions if n is not None]
+        if len(following) == 1 and _squares_column(node, following[0]):
+            return f"{list(_shape(following[0]))} against [{_shape(node)[0]}]"
+        inner = [n for n in following if n not in seen and not op_name(node).startswith(_WEIGHT_OPS)]
+        seen.update(inner)
+        queue.extend(inner)
     return ""
+
+
+def _squares_column(node: Any, inner: Any) -> bool:
+    """A difference of ``[n, n]`` made of ``[n, 1]`` and of data; columns made for it on purpose are left alone."""
+    out, before = _shape(node), _shape(inner)
+    square = len(out) == 2 and out[0] == out[1] > 1 and before == (out[0], 1)
+    return square and op_name(node) in ("Sub", "Rsub") and not op_name(inner).startswith(_KEPT_COLUMNS)
 
 
 def _shape(node: Any) -> tuple[int, ...]:

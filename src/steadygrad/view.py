@@ -8,15 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygrad.curve import LossShape, loss_shape
 from steadygrad.history import Array, History, StreamHistory, parameter_matrix, site_matrix
-from steadygrad.online import Series
 from steadygrad.records import Detail, NotRun, ParameterInfo, SiteInfo
 
 ADAPTIVE = frozenset(
@@ -25,74 +24,6 @@ ADAPTIVE = frozenset(
 MATRIX_ROLES = frozenset({"weight", "recurrent"})
 #: Operations whose parameter is no weight matrix, whatever its shape.
 NOT_PRODUCTS = ("Index", "Embedding", "Gather", "Sub", "Rsub", "Add", "Mul", "Div", "Exp", "Pow", "Neg", "Cdist")
-
-
-@dataclass(frozen=True)
-class LossShape:
-    """A loss curve in a few robust numbers. ``noise`` is the typical step-to-step scatter around the trend."""
-
-    n: int
-    initial: float  # the very first value
-    start: float  # the first finite value: what the untouched model gives
-    end: float  # median of the last tenth
-    best: float  # lowest smoothed value
-    worst: float  # highest smoothed value
-    noise: float
-    lag1: float  # autocorrelation of the detrended curve: 0 white noise, -1 alternation
-    lowest: float
-    nonfinite: int
-    first_nonfinite: int | None
-
-    @property
-    def drop(self) -> float:
-        """How far the loss fell from its start, in units of the noise (of a median, hence smaller)."""
-        return (self.start - self.end) / max(self.noise, 1e-12 + 1e-6 * abs(self.start))
-
-    @property
-    def relative_drop(self) -> float:
-        """Share of the starting loss that is gone at the end."""
-        return (self.start - self.end) / max(abs(self.start), 1e-12)
-
-
-def loss_shape(series: Series) -> LossShape | None:
-    """Describe a loss curve; None when there is no finite value."""
-    values = series.values()
-    if not len(values):
-        return None
-    n = len(values)
-    smooth = _smooth(values, max(1, min(9, n // 8)))
-    detrended = values - _smooth(values, max(3, min(15, n // 4)))
-    noise = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2) if n > 1 else 0.0
-    lag1 = 0.0
-    if n > 8 and float(np.var(detrended)) > 0:
-        centred = detrended - detrended.mean()
-        lag1 = float(np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2))
-    opening = series.opening(1)
-    recent = series.recent(max(3, min(64, series.count // 10)))
-    return LossShape(
-        n=series.count,
-        initial=float(series.head[0][1]),
-        start=float(opening[0]) if len(opening) else float(values[0]),
-        end=float(np.median(recent)) if len(recent) else float(values[-1]),
-        best=float(smooth.min()),
-        worst=float(smooth.max()),
-        noise=noise,
-        lag1=lag1,
-        lowest=float(values.min()),
-        nonfinite=series.nonfinite,
-        first_nonfinite=series.first_nonfinite,
-    )
-
-
-def _smooth(values: Array, width: int) -> Array:
-    """Running median, which neither spikes nor the ends bend much."""
-    if width <= 1:
-        return values
-    half = width // 2
-    padded = np.pad(values, half, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    medians: Array = np.median(windows, axis=1)
-    return medians
 
 
 class View:
@@ -252,6 +183,21 @@ class View:
         sites = [s for s in (self.sites if norms else self.weighted_sites) if not math.isnan(row[s.index])]
         return sites, np.array([row[s.index] for s in sites])
 
+    def place(self, index: int) -> str:
+        """Where a site is, as ``named_modules()`` has it: a functional activation lies at the layer that feeds it."""
+        site = self.sites[index]
+        owner, colon, _ = site.name.rpartition(":")
+        if site.kind != "activation" or site.params or not (colon or site.name == site.type):
+            return site.name
+        before = [s.name for s in self.weighted_sites if s.index < index]
+        inside = [name for name in before if not owner or name == owner or name.startswith(owner + ".")]
+        return inside[-1] if inside else owner or (before[-1] if before else site.name)
+
+    def label(self, index: int) -> str:
+        """A site in words: ``fc2 (relu)`` for a functional activation, the module's name otherwise."""
+        site, place = self.sites[index], self.place(index)
+        return place if place == site.name else f"{place} ({site.activation})"
+
     # -- structure ----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -309,10 +255,38 @@ class View:
             if u >= 5 and self.parameters[r].role in ("weight", "recurrent")
         }
 
+    @cached_property
+    def repeated(self) -> dict[int, int]:
+        """Parameters of any shape that one forward uses ten times or more: row -> uses."""
+        rows, uses = self.graph.get("parameters", []), self.graph.get("uses", [])
+        return {r: u for r, u in zip(rows, uses, strict=True) if u >= 10}
+
+    @cached_property
+    def elasticity(self) -> dict[int, float]:
+        """How the first loss goes with a parameter: relative change by relative change, at most, ``|w||dL/dw|/|L|``."""
+        if self.loss is None or not self.loss.start or not len(self.samples):
+            return {}
+        spread, mean = self.parameter("grad_std")[0], self.parameter("grad_mean")[0]
+        weights = self.parameter("weight_norm")[0]
+        found = {}
+        for p in self.parameters:
+            gradient = math.hypot(spread[p.index], mean[p.index]) * math.sqrt(max(1, math.prod(p.shape)))
+            value = gradient * float(weights[p.index]) / abs(self.loss.start)
+            if math.isfinite(value):
+                found[p.index] = value
+        return found
+
     def source(self, what: str) -> str:
         """``file:line`` where the script builds its last optimizer, clips, or calls backward; "" where unknown."""
         found = [str(f.data["source"]) for f in self.history.facts("source") if f.data["what"] == what]
         return found[-1] if found else ""
+
+    def set_at(self, what: str, *keywords: str) -> str:
+        """Where a value handed to such a call is set, with the line of the call: ``train.py:9 (train.py:45)``."""
+        facts = [f.data for f in self.history.facts("source") if f.data["what"] == what]
+        call = str(facts[-1]["source"]) if facts else ""
+        place = next((str(facts[-1][k]) for k in keywords if facts and facts[-1].get(k)), "")
+        return f"{place} ({call})" if place else call
 
     # -- the loss function --------------------------------------------------------------------------------------
 

@@ -57,12 +57,12 @@ def _dead(view: View) -> Iterator[Symptom]:
     if share < 0.95 and (drop > 0.6 or (drop > 0.3 and share - before < 0.3 and before < 0.9)):
         return
     first = _first_at(view, index, "dead_units", DEAD_SHARE)
-    names = [view.sites[index].name, *(view.sites[i].name for i, _, _ in layers if i != index)]
+    names = [view.label(index), *(view.label(i) for i, _, _ in layers if i != index)]
     message = f"{share:.0%} of the units of {names[0]} are zero for every sample"
     message += f"; likewise in {listed(names[1:])}" if names[1:] else ""
     evidence = {"share": share, "share_at_start": before, "layers": float(len(layers))}
     severity = "critical" if share > 0.95 else "warning"
-    yield Symptom("dead-units", severity, names[0], first, _last(view), evidence, message, len(layers))
+    yield Symptom("dead-units", severity, view.place(index), first, _last(view), evidence, message, len(layers))
 
 
 def _last(view: View) -> int:
@@ -81,7 +81,10 @@ def _saturated_missing(view: View) -> str | None:
 
 
 def saturated_layers(view: View) -> list[tuple[int, float, float]]:
-    """(site, share at the start, typical share) of hidden sigmoid/tanh sites whose inputs lie in the flat tails."""
+    """(site, share at the start, typical share) of hidden sigmoid/tanh sites whose inputs lie in the flat tails.
+
+    In forward order, those that were saturated before any update first: the others may be their victims.
+    """
     matrix = view.site("saturated")
     last_weight = max((s.index for s in view.weighted_sites), default=-1)
     found = []
@@ -92,7 +95,7 @@ def saturated_layers(view: View) -> list[tuple[int, float, float]]:
             share = float(np.median(column))
             if share >= SATURATED_SHARE:
                 found.append((site.index, float(column[0]), share))
-    return found
+    return sorted(found, key=lambda row: row[1] < SATURATED_SHARE)
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
@@ -103,12 +106,12 @@ def _saturated(view: View) -> Iterator[Symptom]:
     if view.loss is not None and view.loss.relative_drop > 0.6:
         return
     index, before, share = layers[0]
-    names = [view.sites[i].name for i, _, _ in layers]
+    names = [view.label(i) for i, _, _ in layers]
     message = f"{share:.0%} of the inputs of {names[0]} lie in the flat tails of {view.sites[index].activation}"
     message += f"; likewise in {listed(names[1:])}" if names[1:] else ""
     evidence = {"share": share, "share_at_start": before, "layers": float(len(layers))}
     first = _first_at(view, index, "saturated", SATURATED_SHARE)
-    yield Symptom("saturated-units", "warning", names[0], first, _last(view), evidence, message, len(layers))
+    yield Symptom("saturated-units", "warning", view.place(index), first, _last(view), evidence, message, len(layers))
 
 
 def scale_decades(view: View, sample: int = 0) -> tuple[float, float, list[str]]:

@@ -24,7 +24,7 @@ def _missing(view: View) -> str | None:
 
 
 def tiny_layers(view: View) -> list[tuple[int, float, float]]:
-    """(site, samples per channel, rows per batch) of BatchNorm layers fed by too few samples, typical values."""
+    """(site, samples per channel, rows per batch) of BatchNorm layers fed by too few samples, worst first, typical values."""
     samples, rows = view.site("channel_samples"), view.site("batch_rows")
     found = []
     for site in view.sites:
@@ -33,7 +33,7 @@ def tiny_layers(view: View) -> list[tuple[int, float, float]]:
             typical, size = median(count), median(batch)
             if typical <= TINY_SAMPLES or size <= TINY_ROWS:
                 found.append((site.index, typical, size))
-    return found
+    return sorted(found, key=lambda row: row[1])
 
 
 def _unreliable(view: View) -> Iterator[Symptom]:

@@ -51,7 +51,8 @@ def _ineffective(view: View) -> Iterator[Symptom]:
             "coefficient": strength,
             "active": stream.clip.active / stream.clip.calls,
         }
-        yield Symptom("ineffective-clipping", "warning", "", stream.first_step, stream.last_step, evidence, message)
+        place = view.set_at("clip", "max_norm", "clip_value")
+        yield Symptom("ineffective-clipping", "warning", place, stream.first_step, stream.last_step, evidence, message)
 
 
 INEFFECTIVE = Detector("ineffective-clipping", _ineffective, _missing)

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from steadygrad.curve import LossShape
 from steadygrad.detectors.base import Detector, at_least
 from steadygrad.history import Spike, StreamHistory
 from steadygrad.records import Symptom
-from steadygrad.view import LossShape, View
+from steadygrad.view import View
 
 MIN_STEPS = 30
+#: A loss that scatters by more than this share of its level says nothing by standing still: it may be all noise.
+LEVEL_SCATTER = 0.3
 
 
 def _needs_loss(view: View) -> str | None:
@@ -132,11 +135,20 @@ def _stalled(view: View) -> Iterator[Symptom]:
 
 def has_stalled(shape: LossShape) -> bool:
     """No drop beyond scatter, and none worth the name relative to the level."""
+    if shape.noise > LEVEL_SCATTER * abs(shape.early) or _drifts_down(shape):
+        return False
     error = 1.25 * shape.noise / math.sqrt(max(1.0, min(shape.n, 640) / 10))
     drop = shape.start - min(shape.end, shape.best + shape.noise)
     return abs(shape.start - shape.end) < max(4 * error, 0.02 * abs(shape.start)) and drop < max(
         6 * error, 0.05 * abs(shape.start)
     )
+
+
+def _drifts_down(shape: LossShape) -> bool:
+    """The last quarter lies below the first by more than chance allows, whatever the single first value was."""
+    error = 1.25 * shape.noise * math.sqrt(8 / max(8, shape.n))
+    thrown = shape.early > shape.start + 2 * shape.noise  # back down from a bad start is no progress
+    return not thrown and shape.early - shape.late > max(3 * error, 0.05 * abs(shape.early))
 
 
 # -- oscillation --------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _misuse(findings: Findings, argument: Argument) -> None:
         _logits_for_probabilities(call, chain, argument)
         _broadcast(call, argument)
     if view.graph.get("broadcast"):
-        argument.location = view.source("backward")
+        argument.location = view.set_at("backward", "loss")
         argument.add(
             0.95,
             f"prediction and target are broadcast ({view.graph['broadcast']}): every prediction is compared with every target",

@@ -28,6 +28,13 @@ def expected_loss(view: View) -> tuple[float, float] | None:
     return None
 
 
+def _drawn(view: View, row: int) -> str:
+    """A weight by its name, with the line that draws it where it belongs to no module."""
+    info = view.parameters[row]
+    line = view.set_at("backward", "weights").partition(" ")[0] if not info.module_type else ""
+    return f"{info.name} ({line})" if line and line != view.source("backward") else info.name
+
+
 def _too_large(findings: Findings, argument: Argument) -> None:
     view = findings.view
     gains = {row: g for row, g in view.init_gain.items() if math.isfinite(g)}
@@ -38,7 +45,7 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     name, gain = view.parameters[top].name, large[top]
     others = [g for r, g in gains.items() if r != top]
     alone = len(large) == 1 or (bool(others) and gain > 4 * float(np.median(others)))
-    argument.location = name if alone else view.parameters[min(large)].name
+    argument.location = _drawn(view, top if alone else min(large))
     size = "one layer" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices"
     weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
     expected = expected_loss(view)
@@ -70,7 +77,7 @@ def _too_small(findings: Findings, argument: Argument) -> None:
         return
     worst = min(small, key=lambda r: small[r])
     share = len(small) / len(gains)
-    argument.location = view.parameters[worst].name if share < 0.5 else view.parameters[min(small)].name
+    argument.location = _drawn(view, worst if share < 0.5 else min(small))
     gain = small[worst]
     typical = float(np.median(list(small.values()))) if share >= 0.5 else gain
     weight = 0.8 * ramp(SMALLEST_USUAL / max(typical, 1e-30), 1.5, 15)

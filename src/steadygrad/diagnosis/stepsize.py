@@ -39,7 +39,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     ratio = settled(view)
     typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
     hardest = max(early_ratio(view), typical)
-    argument.location = view.source("optimizer") or view.source("backward")
+    argument.location = view.set_at("optimizer", "lr") or view.source("backward")
     argument.add(
         0.8 * ramp(typical, 0.03, 0.5),
         f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual",
@@ -82,14 +82,14 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     moved, ratio = total_move(view), median(view.matrix_ratio) if len(view.matrix_ratio) else math.nan
     if not math.isfinite(moved):
         return
-    argument.location = view.source("optimizer") or view.source("backward")
+    argument.location = view.set_at("optimizer", "lr") or view.source("backward")
     faded = faded_rate(view)
     if faded is not None:
+        argument.location = view.set_at("optimizer", "schedule", "lr") or view.source("backward")
         argument.add(
             0.85,
             f"the schedule takes the rate below 1% of its peak at step {faded[0]} of {faded[1]}: is it stepped per batch where epochs were meant?",
         )
-    argument.location = view.source("optimizer") or view.source("backward")
     argument.add(
         0.85 * ramp(1 / max(moved, 1e-30), 20, 200),
         f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps",
@@ -126,7 +126,7 @@ def _warmup(findings: Findings, argument: Argument) -> None:
     stuck = findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients", "oscillating-loss")  # fmt: skip
     if not stuck and not (poor and view.has_attention):
         return
-    argument.location = view.source("optimizer")
+    argument.location = view.set_at("optimizer", "schedule", "lr")
     rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
     argument.add(
         0.35 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else "")
@@ -165,7 +165,7 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
         strength = choking(view, stream)
         if strength is None:
             continue
-        argument.location = view.source("clip") or view.source("backward")
+        argument.location = view.set_at("clip", "max_norm", "clip_value") or view.source("backward")
         argument.add(
             0.9 * ramp(1 / max(strength, 1e-30), 20, 100),
             f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step",
@@ -192,7 +192,7 @@ def _decay(findings: Findings, argument: Argument) -> None:
     weights = view.parameter("weight_norm")[:, rows]
     with np.errstate(all="ignore"):
         shrink = median(_last_finite(weights) / weights[0]) if np.isfinite(weights[0]).any() else 1.0
-    argument.location = view.source("optimizer" if decayed else "backward")
+    argument.location = view.set_at("optimizer", "weight_decay") if decayed else view.source("backward")
     if decayed:
         _decay_force(findings, argument, decayed, weights)
     elif shrink < 0.5:

@@ -43,7 +43,7 @@ def _saturating(findings: Findings, argument: Argument) -> None:
     ):
         return
     first = next(s for s in view.sites if s.kind == "activation" and s.activation in SQUASHING)
-    argument.location = first.name
+    argument.location = view.place(first.index)
     decades, layers = _decades(view), max(1, sigmoids + tanhs)
     if sigmoids >= 3 and decades < -1.5:
         argument.add(
@@ -53,7 +53,7 @@ def _saturating(findings: Findings, argument: Argument) -> None:
     saturated = [row for row in saturated_layers(view) if view.sites[row[0]].activation in SQUASHING]
     if saturated:
         share = float(np.median([late for _, _, late in saturated]))
-        argument.location = view.sites[saturated[0][0]].name
+        argument.location = view.place(saturated[0][0])
         argument.add(
             0.35 + 0.4 * len(saturated) / layers,
             f"{share:.0%} of the inputs of {len(saturated)} sigmoid/tanh layers lie in the flat tails",
@@ -108,11 +108,12 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     decades, site, length = time_decades(view)
     reused = view.reused
     recurrent = [s for s in view.sites if s.kind == "recurrent"]
-    if not recurrent and not reused and not site:
+    if not recurrent and not reused and not view.repeated and not site:
         return
     if not findings.trouble and not findings.poor:
         return
     argument.location = _recurrent_weight(view, site)
+    _elastic(view, argument)
     stuck = findings.poor or (view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss")))
     local = max((f.data.get("active", 0.0) for f in view.history.facts("time-flow")), default=0.0)
     if local > 0.5 and decades < 0 and not findings.has("exploding-gradients", "non-finite", "diverging-loss"):
@@ -137,6 +138,23 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
         argument.add(0.1, "the recurrent weights start at a usual scale")
     if findings.learning and not findings.has("non-finite", "exploding-gradients"):
         argument.doubt(0.6, "the loss falls all the same")
+
+
+def _elastic(view: View, argument: Argument) -> None:
+    """How much the first loss depends on a weight that one forward uses many times.
+
+    ``|w| |dL/dw| / L`` is the relative change of the loss by that of the weight, free of all units: about 1 for a layer,
+    about the number of uses for a product of equal factors.
+    """
+    worst, uses, row = max(
+        ((view.elasticity.get(r, 0.0), u, r) for r, u in view.repeated.items()), default=(0.0, 0, -1)
+    )
+    if worst > 30:
+        argument.location = view.parameters[row].name
+        argument.add(
+            0.85 * ramp(worst, 30, 300),
+            f"before any update a change of 1% in {argument.location}, used {uses} times by one forward, could change the loss by {worst:.0f}%",
+        )
 
 
 def _recurrent_weight(view: View, site: str) -> str:
@@ -168,23 +186,31 @@ def _dying(findings: Findings, argument: Argument) -> None:
     if not layers:
         return
     index, before, share = max(layers, key=lambda row: row[2])
-    argument.location = view.sites[index].name
-    argument.add(0.3 + 0.5 * share, f"{share:.0%} of the units of {argument.location} are zero for every sample")
+    argument.location = view.place(index)
+    argument.add(0.3 + 0.5 * share, f"{share:.0%} of the units of {view.label(index)} are zero for every sample")
     if share - before > 0.3:
         argument.add(0.3, f"they were alive at the start ({before:.0%} dead) and died during training")
     elif before > 0.5:
         biased = [p for p in view.parameters if p.role == "bias" and p.init_rms > 1 and math.isfinite(p.init_rms)]
         if biased:
-            argument.add(
-                0.6, f"the biases of {biased[0].module or biased[0].name} start at about {biased[0].init_rms:.2g}"
-            )
+            fed = [p for p in biased if p.module in _feeding(view, index)]
+            worst = (fed or biased)[0]
+            argument.location += f" ({worst.name})" if fed and worst.module != argument.location else ""
+            argument.add(0.6, f"the biases of {worst.module or worst.name} start at about {worst.init_rms:.2g}")
         else:
             argument.doubt(0.7, "they were off before the first update, without a bias that would explain it")
     if findings.learning:
         argument.doubt(0.4, "the loss falls all the same")
+    if share - before > 0.3 and len(view.matrix_ratio) and largest(view.matrix_ratio) < 1e-2:
+        argument.doubt(0.6, "no step was large enough to push them there: hardly any signal arrives")
     ratio = settled(view)
     if len(ratio) and largest(view.matrix_ratio[: max(3, len(ratio) // 3)]) > 0.2 and before < 0.3:
         argument.doubt(0.2, "large updates came first: the rate may be the cause behind")
+
+
+def _feeding(view: View, site: int) -> tuple[str, ...]:
+    """The module that computes what an activation is given (the last with weights before it)."""
+    return tuple(s.name for s in view.weighted_sites if s.index < site)[-1:]
 
 
 SATURATING = CauseRule(
