@@ -462,6 +462,46 @@ def test_how_bad_a_step_is_shows_before_a_clip() -> None:
     assert lines.index("grad_norm = float(") < lines.index("clip_grad_norm_(") < lines.rindex("if grad_norm <")
 
 
+def test_two_models_with_recurrent_layers_are_drawn_anew_together() -> None:
+    source = (ZOO / "heldout" / "faulty" / "translate_gru_attention.py").read_text()
+    wild = ParameterInfo(0, "gru.bias_hh_l0", (144,), "float32", "bias", "gru", "GRU", True, init_rms=1.15)
+    for known, cleared in ((Hints(parameters=(wild,)), True), (Hints(), False)):
+        text = propose(source, "train.py", [parse_spec("reinit-xavier")], known).source
+        assert "nn.ModuleList([encoder, decoder]).named_parameters()" in text
+        assert "nn.init.orthogonal_(weight)" in text
+        assert "nn.init.normal_(weight, std=weight.shape[1] ** -0.5)" in text  # embeddings
+        assert ("nn.init.zeros_(weight)" in text) is cleared
+        assert text.index("named_parameters") < text.index("optim.Adam")
+
+
+STACKS = {
+    "a loop over padded layers": (
+        "    def forward(self, x):\n        for layer in self.layers:\n            x = torch.tanh(layer(F.pad(x, (2, 0))))\n"
+        "        return self.out(x)\n",
+        "x = x + 0.3 * torch.tanh(layer(F.pad(x, (2, 0))))",
+    ),
+    "a loop over layers that take more": (
+        "    def forward(self, x, adj):\n        for conv in self.convs:\n            x = F.relu(conv(x, adj))\n"
+        "        return self.out(x)\n",
+        "x = x + 0.3 * F.relu(conv(x, adj))",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_layers_in_a_row_take_what_they_put_out(name: str) -> None:
+    text, line = STACKS[name]
+    head = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\nclass Net(nn.Module):\n"
+    assert line in rewritten(head + text, "add-residual:0.3").source
+
+
+def test_blocks_in_a_row_are_given_a_shortcut() -> None:
+    source = (ZOO / "blind" / "faulty" / "tide_gauge.py").read_text()
+    fixed = (ZOO / "blind" / "fixed" / "tide_gauge.py").read_text()
+    result = propose(source, "tide_gauge.py", [parse_spec("add-residual:0.3")])
+    assert ast.dump(ast.parse(result.source)) == ast.dump(ast.parse(fixed))
+
+
 def last_loss(path: Path) -> float:
     out = io.StringIO()
     with torch.random.fork_rng(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):

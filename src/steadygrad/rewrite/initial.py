@@ -175,12 +175,14 @@ def _loop(task: Task, rule: str, settings: str) -> None:
     """Right before the optimizer is built, when all that the script does to the weights is done."""
     built = task.training.need_optimizers()[0]
     roots = list(dict.fromkeys(_models_of(task, built.call)))
-    if len(roots) != 1:
+    only = task.spec.place and not task.place_line
+    if not roots or (only and len(roots) > 1):
         raise Refused("the model was not found where the optimizer is built", task.script.line(built.call))
-    if task.spec.place and not task.place_line:
+    if only:
         return _one_layer(task, roots[0], built.call, rule, settings)
+    root = roots[0] if len(roots) == 1 else f"{task.names.spell('torch.nn.ModuleList')}([{', '.join(roots)}])"
     if any(task.names.calls(*_RECURRENT)):
-        return _named_loop(task, roots[0], built.call, rule, settings)
+        return _named_loop(task, root, built.call, rule, settings)
     kinds = [k for k in (*LINEAR[:1], *CONV) if any(task.names.calls(k))] or ["Linear"]
     types = ", ".join(task.names.spell(f"torch.nn.{k}") for k in kinds)
     layer, layers, init = task.names.fresh("layer"), task.names.fresh("drawn"), task.names.spell("torch.nn.init")
@@ -189,14 +191,14 @@ def _loop(task: Task, rule: str, settings: str) -> None:
     unit = task.script.indent
     task.script.before(
         built.call,
-        f"{layers} = [m for m in {roots[0]}.modules() if isinstance(m, {shown})]",
+        f"{layers} = [m for m in {root}.modules() if isinstance(m, {shown})]",
         f"for {layer} in {layers}:",
         f"{unit}{init}.{rule}({given})",
         f"{unit}if {layer}.bias is not None and {layer} is not {layers}[-1]:",
         f"{unit}{unit}{init}.zeros_({layer}.bias)",
-        *_embeddings(task, roots[0], layer, rule),
+        *_embeddings(task, root, layer, rule),
     )
-    task.say(f"the weights of {roots[0]} are drawn anew by {rule}", built.call)
+    task.say(f"the weights of {' and '.join(roots)} are drawn anew by {rule}", built.call)
     return None
 
 
@@ -249,10 +251,19 @@ def _biases(task: Task) -> None:
 
 def _models_of(task: Task, built: cst.Call) -> Iterator[str]:
     """The models whose parameters an optimizer is given, as they are written there."""
-    for call in task.script.find(cst.Call, built):
+    for call in _calls_behind(task, built):
         if method(call) in ("parameters", "named_parameters") and dotted(receiver(call)) not in ("", "self"):
             owner = dotted(receiver(call))
             yield ".".join(owner.split(".")[: 2 if owner.startswith("self.") else 1])
+
+
+def _calls_behind(task: Task, built: cst.Call) -> Iterator[cst.Call]:
+    """Calls in what an optimizer is given, also where that has been put into a variable before."""
+    yield from task.script.find(cst.Call, built)
+    given = dotted(built.args[0].value) if built.args else ""
+    for assign in task.script.find(cst.Assign):
+        if given and dotted(assign.targets[0].target) == given:
+            yield from task.script.find(cst.Call, assign.value)
 
 
 def _embeddings(task: Task, root: str, layer: str, rule: str) -> list[str]:
@@ -281,5 +292,19 @@ def _named_loop(task: Task, root: str, built: cst.Call, rule: str, settings: str
         f"{unit}{unit}{init}.orthogonal_({p})",
         f"{unit}elif {p}.dim() > 1{emb}:",
         f"{unit}{unit}{init}.{rule}({given})",
+        *(_named_embeddings(task, p, f"{init}.normal_") if emb and rule.startswith("xavier") else []),
+        *([f'{unit}elif "bias" in {name}:', f"{unit}{unit}{init}.zeros_({p})"] if _drawn_biases(task) else []),
     )
     task.say(f"the weights of {root} are drawn anew by {rule}", built)
+
+
+def _named_embeddings(task: Task, p: str, normal: str) -> list[str]:
+    return [
+        f"{task.script.indent}elif {p}.dim() > 1:",
+        f"{task.script.indent * 2}{normal}({p}, std={p}.shape[1] ** -0.5)",
+    ]
+
+
+def _drawn_biases(task: Task) -> bool:
+    """Whether biases of recurrent layers began as large as signals; the remedy clears them as well."""
+    return any(p.role == "bias" and "bias_hh" in p.name and p.init_rms > 1 for p in task.hints.parameters)

@@ -31,6 +31,8 @@ def add_residual(task: Task) -> None:
         if block:
             _add(task, call, block, write(given) if given else _by_count(task))
     if not task.said:
+        _by_form(task, models, write(given) if given else _by_count(task))
+    if not task.said:
         raise Refused("no layer was found whose output certainly has the shape of its input")
 
 
@@ -108,6 +110,46 @@ def _block_input(task: Task, models: Models, call: cst.Call) -> str:
     ):
         return name
     return ""
+
+
+def _by_form(task: Task, models: Models, scale: str) -> None:
+    """Where the text does not show the shapes: what a loop over layers makes of its own value, and equal blocks.
+
+    Both can only be run in a row because each puts out what the next takes in.
+    """
+    for loop in task.script.find(cst.For):
+        layer = dotted(loop.target)
+        for assign in task.script.find(cst.Assign, loop.body):
+            name = dotted(assign.targets[0].target)
+            calls = (c for c in task.script.find(cst.Call, assign.value) if c.args and dotted(c.func) == layer)
+            fed = next((c for c in calls if name and _reads(task, c.args[0].value, name)), None)
+            if fed is not None and feeds_activation(task, fed) and _is_all(task, assign, fed):
+                _add(task, assign.value, name, scale)
+    for owner in models.classes:
+        if not task.said and owner not in models.root_classes and _is_repeated(task, owner.name.value):
+            _around_block(task, owner, scale)
+
+
+def _reads(task: Task, node: cst.BaseExpression, name: str) -> bool:
+    return any(read.value == name for read in task.script.find(cst.Name, node))
+
+
+def _is_repeated(task: Task, name: str) -> bool:
+    """Whether objects of a class are built in a comprehension, one after the other."""
+    made = (c for c in task.script.find(cst.Call) if dotted(c.func) == name)
+    return any(task.script.enclosing(c, cst.ListComp, cst.GeneratorExp) is not None for c in made)
+
+
+def _around_block(task: Task, owner: cst.ClassDef, scale: str) -> None:
+    """``return h`` in the forward of a block: its input is added, which must still be what it was given."""
+    forward = next((f for f in task.script.find(cst.FunctionDef, owner) if f.name.value == "forward"), None)
+    returns = list(task.script.find(cst.Return, forward)) if forward is not None else []
+    if forward is None or len(returns) != 1 or len(forward.params.params) < 2:
+        return
+    name, value = forward.params.params[1].name.value, returns[0].value
+    kept = all(dotted(a.targets[0].target) != name for a in task.script.find(cst.Assign, forward))
+    if kept and isinstance(value, cst.Name | cst.Call) and dotted(value) != name:
+        _add(task, value, name, scale)
 
 
 def _recurrent(task: Task, models: Models, assign: cst.Assign) -> str:
