@@ -80,9 +80,10 @@ TABLE = {
     "figures": Row(f"{VIEWS} schedules", "numpy plotly"),
     "report": Row(VIEWS, "numpy plotly jinja2 markupsafe"),
     "terminal": Row(f"{VIEWS} schedules", "numpy rich"),
+    "dashboard": Row(VIEWS, "dash werkzeug"),
     "commands": Row(f"{VIEWS} launch schedules", "rich typer", lazily="lab"),
     "lab": Row("errors clip schedules init norm figures", "plotly jinja2 markupsafe scipy sklearn", torch=True),
-    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child"),
+    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child dashboard"),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),

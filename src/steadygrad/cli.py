@@ -178,6 +178,29 @@ def list_command(
     Console().print(table)
 
 
+@app.command()
+def live(
+    place: Annotated[Path, typer.Argument(help="A run folder, or the folder that holds run folders.")] = Path(
+        "steadygrad-runs"
+    ),
+    host: Annotated[str, typer.Option(help="Address to listen at. Others can read the runs if they can reach it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8050,
+    browse: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Show runs in a browser while they go on."""
+    try:
+        from steadygrad.dashboard import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("dash", "werkzeug"):
+            raise
+        raise InputError(
+            "`steadygrad live` needs Dash, which is an extra: pip install 'steadygrad[dashboard]'"
+        ) from error
+    _later.append(lambda: serve(place, host=host, port=port, browse=browse))
+
+
 def main() -> None:
     """Entry point: errors of ours are one line, never a traceback."""
     try:

@@ -181,6 +181,15 @@ class Series:
     blind: int | None = None  # a later sampled step in which nothing was
     latest: dict[str, Vector] = field(default_factory=dict)  # last sampled parameter statistics
 
+    def add(self, record: StepRecord) -> None:
+        """Take one step in."""
+        _add_scalars(self.streams.setdefault(record.stream, Stream()), record)
+        if record.norms is not None:
+            self.norms.add(record.step, record.norms)
+            self.latest["grad_norm"] = record.norms
+        if record.detail is not None:
+            _add_detail(self, record.step, record.detail)
+
 
 def read_series(run: Run) -> Series:
     """Read a run once, in bounded memory.
@@ -190,12 +199,7 @@ def read_series(run: Run) -> Series:
     """
     series = Series()
     for record in run.records():
-        _add_scalars(series.streams.setdefault(record.stream, Stream()), record)
-        if record.norms is not None:
-            series.norms.add(record.step, record.norms)
-            series.latest["grad_norm"] = record.norms
-        if record.detail is not None:
-            _add_detail(series, record.step, record.detail)
+        series.add(record)
     return series
 
 
