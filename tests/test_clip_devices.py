@@ -149,11 +149,12 @@ def test_folded_steps_on_several_accelerators_wait_for_nothing(name: str, as_rea
     there = [nn.Parameter(p.detach().clone().to(place)) for p, place in zip(here, [ONE, OTHER, ONE], strict=True)]
     optimizers = FUSED[name](list(here)), fused(name, there)
     schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20) for optimizer in optimizers]
-    wanted, stepper = (
-        Stepper(optimizer, clip=GlobalNorm(0.5), scheduler=scheduler)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True)
-    )
-    for step, factor in enumerate((1.0, 1.0, 1e-3, math.nan, 3.0)):
+    layer = nn.BatchNorm1d(2)
+    layer.running_mean, layer.running_var = torch.ones(2).to(OTHER), torch.ones(2).to(OTHER)
+    layer.num_batches_tracked = torch.tensor(0).to(OTHER)
+    wanted = Stepper(optimizers[0], clip=GlobalNorm(0.5), scheduler=schedulers[0])
+    stepper = Stepper(optimizers[1], clip=GlobalNorm(0.5), scheduler=schedulers[1], model=layer)
+    for step, factor in enumerate((1.0, 1.0, 2.0**-10, math.nan, 3.0)):
         set_gradients(here, step, factor)
         set_gradients(there, step, factor)
         expected = wanted.step()
@@ -161,8 +162,10 @@ def test_folded_steps_on_several_accelerators_wait_for_nothing(name: str, as_rea
             stepper.step()
             continue
         stepper.settle()  # what was decided one step before is read
+        layer.running_mean.fill_(factor)  # as the forward pass would have
         with as_real_ones.unread():
             result = stepper.step()
+        assert layer.running_mean.to(CPU).tolist() == [2.0**-10 if math.isnan(factor) else factor] * 2
         assert stepper.fold_refused == ""
         assert result.skipped == expected.skipped == math.isnan(factor)
         assert float(result.norm_before) == pytest.approx(float(expected.norm_before), rel=1e-5, nan_ok=True)

@@ -57,14 +57,15 @@ class GlobalNorm(ScalingClipper):
         over_ranks = bad is not None or gradients.stages is not None
         if norms.device.type != "cpu" or over_ranks or type(self) is not GlobalNorm:
             return super().decide(gradients, norms, factor, bad)
-        total = joint(norms, self.p)
-        size, bound = float(on_host(total)), self.max_norm * factor
+        total, bound = joint(norms, self.p), self.max_norm * factor
+        size = total.item()
         coefficient = _number(bound / (size + self.eps) if bound < size + self.eps < math.inf else 1.0, torch.float32)
+        chosen = coefficient.item()  # as float32 has it
         return ClipInfo(
             norm_before=total,
-            norm_after=total * coefficient,
+            norm_after=_number(size * chosen, norms.dtype),
             coefficient=coefficient,
-            clipped=coefficient < 1,
+            clipped=_number(chosen < 1, torch.bool),
             non_finite=_number(not math.isfinite(size), torch.bool),
             norms=norms,
             _names=gradients.naming(),

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Tensors up to this size are copied together and reduced at once: calls cost more than copies.
-SMALL = 2048
+#: Tensors up to this size are copied together and reduced at once, if they are many: calls cost more than copies.
+SMALL, MANY = 2048, 128
 #: Elements copied together at a time (1 MiB in float32: it stays in the cache).
 TOGETHER = 1 << 18
 #: Tensors up to this size are reduced by torch's norm: 5e-7 off for ordinary gradients, 3e-5 for equal numbers.
@@ -86,7 +86,7 @@ def norms(tensors: Sequence[Tensor], *, p: float = 2.0, groups: Sequence[Sequenc
 def _norms_alike(tensors: Sequence[Tensor], p: float) -> Tensor:
     device = tensors[0].device
     if device.type == "cpu" and p == 2.0:
-        return torch.from_numpy(_cpu_norms(tensors))
+        return torch.from_numpy(np.array(_cpu_norms(tensors)))
     # The largest entry of nothing is an error in torch; a norm of nothing is 0.
     filled = [t if t.numel() else t.new_zeros(1) for t in tensors]
     if not math.isinf(p):
@@ -100,6 +100,8 @@ def joint(each: Tensor, p: float = 2.0) -> Tensor:
     """The p-norm of everything from the norms of its parts, 0-dim; 0 of no parts."""
     if not len(each):
         return each.new_zeros(())
+    if p == 2.0 and each.device.type == "cpu":
+        return torch.scalar_tensor(math.hypot(*each.tolist()), dtype=each.dtype, device="cpu")
     if p in (1.0, 2.0) or math.isinf(p):
         total: Tensor = torch.linalg.vector_norm(each, p)
         return total
@@ -107,29 +109,30 @@ def joint(each: Tensor, p: float = 2.0) -> Tensor:
     return torch.where((top > 0) & torch.isfinite(top), top * torch.linalg.vector_norm(each / top, p), top)
 
 
-def _cpu_norms(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+def _cpu_norms(tensors: Sequence[Tensor]) -> list[float]:
     sizes = list(map(Tensor.numel, tensors))
-    if min(sizes) > SMALL and max(sizes) <= MEDIUM:
+    if max(sizes) <= MEDIUM and (len(sizes) < MANY or min(sizes) > SMALL):
         out = _by_torch(tensors)
     else:
-        out = np.zeros(len(tensors))
+        out = [0.0] * len(tensors)
         for members, reduce in _by_size(sizes):
-            out[members] = reduce([tensors[i] for i in members])
-    if not (out.min() > SAFE_LOW and out.max() < SAFE_HIGH):
-        for i in np.flatnonzero(~((out > SAFE_LOW) & (out < SAFE_HIGH))).tolist():
-            out[i] = _exactly(flat(tensors[i]))
+            for i, norm in zip(members, reduce([tensors[i] for i in members]), strict=True):
+                out[i] = norm
+    if not (min(out) > SAFE_LOW and max(out) < SAFE_HIGH):
+        out = [x if SAFE_LOW < x < SAFE_HIGH else _exactly(flat(t)) for x, t in zip(out, tensors, strict=True)]
     return out
 
 
-def _by_size(sizes: Sequence[int]) -> Iterator[tuple[list[int], Callable[[Sequence[Tensor]], NDArray[np.float64]]]]:
+def _by_size(sizes: Sequence[int]) -> Iterator[tuple[list[int], Callable[[Sequence[Tensor]], list[float]]]]:
     """Which tensors are best reduced by which of the three ways; empty ones by none."""
     small = [i for i, size in enumerate(sizes) if 0 < size <= SMALL]
-    while small:
+    few = len(small) < MANY
+    while small and not few:
         ends = np.cumsum([sizes[i] for i in small])
         count = max(1, int(np.searchsorted(ends, TOGETHER)))
         yield small[:count], _together
         small = small[count:]
-    medium = [i for i, size in enumerate(sizes) if SMALL < size <= MEDIUM]
+    medium = [i for i, size in enumerate(sizes) if (0 if few else SMALL) < size <= MEDIUM]
     if medium:
         yield medium, _by_torch
     large = [i for i, size in enumerate(sizes) if size > MEDIUM]
@@ -137,23 +140,23 @@ def _by_size(sizes: Sequence[int]) -> Iterator[tuple[list[int], Callable[[Sequen
         yield large, _in_runs
 
 
-def _together(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+def _together(tensors: Sequence[Tensor]) -> list[float]:
     """Norms of many small tensors."""
     joined = on_host(torch._utils._flatten_dense_tensors(tensors).double())  # type: ignore[no-untyped-call]
     sizes = np.fromiter(map(Tensor.numel, tensors), dtype=np.intp, count=len(tensors))
     with np.errstate(all="ignore"):
-        found: NDArray[np.float64] = np.sqrt(np.add.reduceat(np.square(joined), np.cumsum(sizes) - sizes))
+        found: list[float] = np.sqrt(np.add.reduceat(np.square(joined), np.cumsum(sizes) - sizes)).tolist()
     return found
 
 
-def _by_torch(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+def _by_torch(tensors: Sequence[Tensor]) -> list[float]:
     """Norms of tensors of medium size: this costs the fewest calls."""
     half = tensors[0].dtype in (torch.float16, torch.bfloat16)
     found = torch._foreach_norm(list(tensors), 2.0, dtype=torch.float32 if half else None)
-    return np.fromiter(map(Tensor.item, found), dtype=np.float64, count=len(found))
+    return list(map(Tensor.item, found))
 
 
-def _in_runs(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+def _in_runs(tensors: Sequence[Tensor]) -> list[float]:
     """Norms of large tensors: BLAS reads faster than torch's norm does, and is more exact."""
     sums: list[Tensor] = []
     starts: list[int] = []
@@ -162,7 +165,7 @@ def _in_runs(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
         for run in torch.split(flat(tensor), RUN):
             part = run if run.dtype in (torch.float32, torch.float64) else run.float()
             sums.append(torch.dot(part, part))
-    found: NDArray[np.float64] = np.sqrt(np.add.reduceat(on_host(torch.stack(sums)), starts, dtype=np.float64))
+    found: list[float] = np.sqrt(np.add.reduceat(on_host(torch.stack(sums)), starts, dtype=np.float64)).tolist()
     return found
 
 

@@ -27,10 +27,13 @@ class RunningStatistics:
     def _buffers(self) -> list[Tensor]:
         return [b for layer in self._layers for b in layer.buffers(recurse=False)]
 
-    @torch.no_grad()
     def keep(self) -> None:
         """The statistics are good as they are now: what follows can go back to them."""
-        buffers = self._buffers()
+        if self._layers:
+            self._keep(self._buffers())
+
+    @torch.no_grad()
+    def _keep(self, buffers: list[Tensor]) -> None:
         if len(buffers) == len(self._copies) and all(_alike(a, b) for a, b in zip(self._copies, buffers, strict=True)):
             if buffers:
                 torch._foreach_copy_(self._copies, buffers)

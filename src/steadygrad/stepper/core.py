@@ -227,12 +227,12 @@ class Stepper:
         boundary = last or self._count + 1 >= self.accumulate
         if loss is not None:
             _check(loss)
-            if self._count == 0:
+            if self._count == 0 and any(p.grad is not None for p in parameters(self._update.optimizers)):
                 self._clear()
             self._replicas.before_backward(boundary)
             part = loss if self.accumulate == 1 else loss / self.accumulate
             self._update.scaling.scaled(part).backward()  # type: ignore[no-untyped-call]
-            value = loss.detach().reshape(())
+            value = loss.detach().reshape(()) if loss.dim() else loss.detach()
             self._total = value if self._total is None else self._total + value
         self._count += 1
         if boundary:

@@ -139,8 +139,11 @@ class Update:
         needed = self.clip.foldable and float(used.coefficient) != 1.0
         for optimizer in step.optimizers:
             divisor = self._divisor(optimizer, step.gradients, used) if needed else None
-            with damped(optimizer, step.damping), folded(optimizer, divisor):
+            if step.damping is None and divisor is None:
                 optimizer.step()
+            else:
+                with damped(optimizer, step.damping), folded(optimizer, divisor):
+                    optimizer.step()
         self.clip.commit(info)
         self.scaling.update()
         self.schedulers.step()
