@@ -733,6 +733,8 @@ def test_losses_are_given_what_they_want() -> None:
         (lambda: F.cross_entropy(logits.softmax(1), target), expected),
         (lambda: nn.CrossEntropyLoss()(nn.Softmax(1)(logits).view(6, 3), target), expected),
         (lambda: F.nll_loss(logits, target), expected),
+        (lambda: F.nll_loss(logits.softmax(1), target), expected),
+        (lambda: nn.NLLLoss()(nn.Softmax(1)(logits) * 1.0, target), expected),
         (lambda: F.cross_entropy(logits, target), expected),
         (
             lambda: F.binary_cross_entropy_with_logits(binary.sigmoid().squeeze(), truth),

@@ -474,6 +474,35 @@ def test_two_models_with_recurrent_layers_are_drawn_anew_together() -> None:
         assert text.index("named_parameters") < text.index("optim.Adam")
 
 
+NLL = HEAD + "{}" + SGD + "criterion = nn.NLLLoss()\n" + LOOP.replace("model(x).square().mean()", "criterion({}, y)")
+
+
+@pytest.mark.parametrize(
+    ("made", "fed", "line"),
+    [
+        (
+            "model = nn.Sequential(model, nn.Softmax(dim=-1))\n",
+            "model(x)",
+            "nn.Sequential(model, nn.LogSoftmax(dim=-1))",
+        ),
+        ("model = Trainer(model, nn.Softmax(dim=-1))\n", "model(x)", "Trainer(model, nn.LogSoftmax(dim=-1))"),
+        ("", "torch.softmax(model(x), 1)", "criterion(torch.log_softmax(model(x), 1), y)"),
+        ("", "model(x).softmax(1)", "criterion(model(x).log_softmax(1), y)"),
+        ("", "model(x)", "criterion = nn.CrossEntropyLoss()"),
+    ],
+)
+def test_nll_loss_is_given_logarithms(made: str, fed: str, line: str) -> None:
+    assert line in rewritten(NLL.format(made, fed), "loss-on-logits").source
+
+
+def test_nll_loss_of_a_kept_softmax() -> None:
+    source = NET.replace("self.norm = nn.BatchNorm1d(24)", "self.share = nn.Softmax(dim=-1)")
+    source = source.replace("F.softmax(self.out(x), dim=-1)", "self.share(self.out(x))").replace(
+        "cross_entropy", "nll_loss"
+    )
+    assert "self.share = nn.LogSoftmax(dim=-1)" in rewritten(source, "loss-on-logits").source
+
+
 STACKS = {
     "a loop over padded layers": (
         "    def forward(self, x):\n        for layer in self.layers:\n            x = torch.tanh(layer(F.pad(x, (2, 0))))\n"

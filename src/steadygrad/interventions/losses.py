@@ -86,12 +86,23 @@ class Logits:
         if x.dim() < 2:
             return x
         if "nll_loss" not in self._decided:
-            total = torch.logsumexp(x.detach().float(), 1)
-            self._decided["nll_loss"] = "" if bool((total.abs() < 1e-2).all()) else "log_softmax"
+            self._decided["nll_loss"] = _likelihood(x.detach().float())
+        if self._decided["nll_loss"] == "log":
+            self._report.applied("nll_loss is given the logarithm of the probabilities")
+            name, out, before = self._before.get(id(x), ("", x, x))
+            return torch.log_softmax(before, 1) if name == "softmax" and out is x else x.clamp_min(TINY).log()
         if self._decided["nll_loss"]:
             self._report.applied("nll_loss is given log_softmax of the outputs")
             return torch.log_softmax(x, 1)
         return x
+
+
+def _likelihood(values: Tensor) -> str:
+    """What has to be done to the input of nll_loss, by its values: they are logarithms, probabilities, or raw."""
+    if bool((torch.logsumexp(values, 1).abs() < 1e-2).all()):
+        return ""
+    shares = bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all())
+    return "log" if shares else "log_softmax"
 
 
 def loss_on_logits(stage: Stage, spec: RemedySpec, report: Report) -> None:

@@ -32,6 +32,11 @@ def loss_on_logits(task: Task) -> None:
         for node, name in squashed:
             _unwrap(task, node, name)
         return None
+    shares = [call for call, name in squashed if name.lower() == "softmax"] or _only_softmax(task)
+    if kinds & _LIKELIHOOD.keys() and shares:
+        for call in shares:
+            _as_logarithm(task, call)
+        return None
     if kinds & _LIKELIHOOD.keys() and not list(task.names.calls("log_softmax", "LogSoftmax")):
         return _classify(task, losses)
     raise Refused("no activation before a loss that applies it itself was found")
@@ -111,6 +116,24 @@ def _plain_binary(task: Task, losses: list[tuple[cst.BaseExpression, str]]) -> N
             if isinstance(call, cst.Call) and argument(call, "pos_weight") is not None:
                 raise Refused("pos_weight has no place in a loss of probabilities", task.script.line(node))
             _rename(task, node, _PLAIN_BINARY[name])
+
+
+def _only_softmax(task: Task) -> list[cst.Call]:
+    """The one softmax of a script, wherever it is built."""
+    calls = task.script.find(cst.Call)
+    found = [call for call in calls if "softmax" in (task.names.short(call.func).lower(), method(call))]
+    return found if len(found) == 1 else []
+
+
+def _as_logarithm(task: Task, call: cst.Call) -> None:
+    """nll_loss wants the logarithms of what softmax gives."""
+    made = [a.value for a in task.script.find(cst.Assign) if dotted(a.targets[0].target) == dotted(call.func) != ""]
+    function = made[0].func if made and isinstance(made[0], cst.Call) else call.func  # kept in an attribute
+    if task.names.short(function) in ("softmax", "Softmax"):
+        _rename(task, function, "LogSoftmax" if task.names.short(function)[0].isupper() else "log_softmax")
+    elif isinstance(function, cst.Attribute):
+        task.script.replace(function.attr, "log_softmax")  # a method of a tensor
+        task.say("softmax -> log_softmax", call)
 
 
 def _classify(task: Task, losses: list[tuple[cst.BaseExpression, str]]) -> None:
