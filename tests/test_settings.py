@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -95,42 +96,45 @@ def test_an_attribute_of_another_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_code_without_a_file_has_no_places() -> None:
-    found = []
-    names = {"note": lambda: found.extend(_all(user_frame(2)))}
+    found: list[object] = []
+    names = {"note": lambda: found.extend(everything(user_frame(2)))}
     exec(compile("note()", "<typed in>", "exec"), names)
-    assert found == ["", "", "", ""]
-    assert _all(None) == ["", "", "", ""]
+    assert found == ["", {}, {}, {}]
+    assert everything(None) == ["", {}, {}, {}]
 
 
-def _all(frame):
-    return [
-        settings.set_at(frame, "lr"),
-        settings.schedule_at(frame),
-        settings.loss_at(frame),
-        settings.drawn_at(frame),
-    ]
+def everything(frame: FrameType | None) -> list[object]:
+    """What is found for each kind of call."""
+    return [settings.set_at(frame, "lr"), *(settings.places(what, frame) for what in ("optimizer", "clip", "backward"))]
 
 
 OTHERS = {
-    "loss": "x = 1\nloss = x  # <- here\nif x:\n    y = 2\nloss.backward()\n",
-    "schedule": "sched = LambdaLR(opt, f)  # <- here\nask()\n",
-    "schedule by hand": "for group in groups:\n    group['lr'] = rate(1)  # <- here\nask()\n",
-    "two schedules": "a = StepLR(opt, 1)\nb = ExponentialLR(opt, 2)\nask()\n",
-    "weights": "W = draw.randn(2, 2, requires_grad=True)  # <- here\nask()\n",
-    "weights of two kinds": "W = randn(2).requires_grad_()\nV = Parameter(randn(2))\nask()\n",
+    ("backward", "loss"): "x = 1\nloss = x  # <- here\nif x:\n    y = 2\nloss.backward()\n",
+    ("optimizer", "schedule"): "sched = LambdaLR(opt, f)  # <- here\nask()\n",
+    ("optimizer", "schedule by hand"): "for g in groups:\n    g['lr'] = rate(1)  # <- here\nask()\n",
+    ("optimizer", "schedule twice"): "a = StepLR(opt, 1)\nb = ExponentialLR(opt, 2)\nask()\n",
+    ("optimizer", "schedule_step"): "s = StepLR(opt, 1)\nopt.step()\ns.step()  # <- here\nask()\n",
+    ("backward", "weights"): "W = draw.randn(2, 2, requires_grad=True)  # <- here\nx = randn(2)\nask()\n",
+    ("backward", "weights marked later"): "W = randn(2) * 9  # <- here\nW.requires_grad_()\nask()\n",
+    ("backward", "weights of two kinds"): "W = randn(2).requires_grad_()\nV = Parameter(randn(2))\nask()\n",
+    ("backward", "half"): "D = torch.bfloat16  # <- here\nm = Net().to(D)\nask()\n",
+    ("backward", "half by a method"): "m = Net()\nm = m.half()  # <- here\nask()\n",
+    ("backward", "half and not"): "a = x.half()\nb = x.bfloat16()\nask()\n",
+    ("backward", "rate"): "lr = 0.3  # <- here\nfor p in ps:\n    p -= lr * p.grad\nask()\n",
+    ("backward", "rate in the update"): "for p, g in ps:\n    p -= 0.3 * g  # <- here\nask()\n",
+    ("backward", "rate of two kinds"): "a -= 0.3 * g\nb -= 0.1 * g\nask()\n",
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_places(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "name"), OTHERS)
+def test_other_places(what: str, name: str, tmp_path: Path) -> None:
     """Asked from a frame that stands in the last line of the file."""
+    source = OTHERS[what, name]
     path = tmp_path / "script.py"
-    path.write_text(OTHERS[name])
+    path.write_text(source)
     linecache.checkcache(str(path))
-    found: list[list[str]] = []
-    lines = OTHERS[name].count("\n")
-    probe = "\n" * (lines - 1) + "ask()"
-    exec(compile(probe, str(path), "exec"), {"ask": lambda: found.append(_all(user_frame(2)))})
-    index = {"loss": 2, "schedule": 1, "schedule by hand": 1, "two schedules": 1}.get(name, 3)
-    marked = [f"script.py:{i}" for i, line in enumerate(OTHERS[name].splitlines(), 1) if MARK in line]
-    assert found[0][index] == (marked or [""])[0]
+    found: list[dict[str, str]] = []
+    probe = "\n" * (source.count("\n") - 1) + "ask()"
+    exec(compile(probe, str(path), "exec"), {"ask": lambda: found.append(settings.places(what, user_frame(2)))})
+    marked = [f"script.py:{i}" for i, line in enumerate(source.splitlines(), 1) if MARK in line]
+    assert found[0].get(name.split(" ", maxsplit=1)[0], "") == (marked or [""])[0]

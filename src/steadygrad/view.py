@@ -282,11 +282,13 @@ class View:
         return found[-1] if found else ""
 
     def set_at(self, what: str, *keywords: str) -> str:
-        """Where a value handed to such a call is set, with the line of the call: ``train.py:9 (train.py:45)``."""
+        """Where a value handed to such a call is set, then the next place or the call: ``train.py:9 (train.py:45)``."""
         facts = [f.data for f in self.history.facts("source") if f.data["what"] == what]
-        call = str(facts[-1]["source"]) if facts else ""
-        place = next((str(facts[-1][k]) for k in keywords if facts and facts[-1].get(k)), "")
-        return f"{place} ({call})" if place else call
+        if not facts:
+            return ""
+        places = [str(facts[-1][k]) for k in keywords if facts[-1].get(k)]
+        first, second = [*dict.fromkeys([*places, str(facts[-1]["source"])]), ""][:2]
+        return f"{first} ({second})" if second else first
 
     # -- the loss function --------------------------------------------------------------------------------------
 

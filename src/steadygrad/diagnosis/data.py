@@ -18,7 +18,7 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
     if "input_std" not in batch or not (findings.trouble or math.hypot(batch["input_std"], batch["input_mean"]) > 100):
         return
     first = next((s for s in view.sites if s.params), None)
-    argument.location = first.name if first is not None else view.input_parameter
+    argument.location = (first.name if first is not None else "") or view.input_parameter
     std, mean, peak = batch["input_std"], abs(batch["input_mean"]), batch["input_max"]
     scale = math.hypot(std, mean)
     argument.add(
@@ -93,7 +93,7 @@ def _entrance(view: View, what: str) -> str:
     """Where such data enters: the loss for targets, the first module for inputs."""
     if "target" in what and view.loss_calls:
         return _site(view.loss_calls[0])
-    return next((s.name for s in view.sites if s.params), view.input_parameter)
+    return next((s.name for s in view.sites if s.params and s.name), "") or view.input_parameter
 
 
 def _worst_spikes(view: View) -> list[Spike]:

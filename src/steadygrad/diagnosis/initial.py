@@ -31,7 +31,7 @@ def expected_loss(view: View) -> tuple[float, float] | None:
 def _drawn(view: View, row: int) -> str:
     """A weight by its name, with the line that draws it where it belongs to no module."""
     info = view.parameters[row]
-    line = view.set_at("backward", "weights").partition(" ")[0] if not info.module_type else ""
+    line = view.set_at("backward", "weights").partition(" (")[0] if not info.module_type else ""
     return f"{info.name} ({line})" if line and line != view.source("backward") else info.name
 
 

@@ -133,6 +133,9 @@ def _precision(findings: Findings, argument: Argument) -> None:
             )
         elif findings.trouble and not argument.weights:
             argument.add(0.25, "part of the computation runs in float16")
+    line = view.set_at("backward", "half").partition(" (")[0]
+    if line and line != view.source("backward") and ":" not in argument.location:
+        argument.location = f"{argument.location} ({line})" if argument.location else line
     if stream is not None and len(stream.amp_skips) > 17:
         argument.add(0.8, f"the GradScaler skipped {len(stream.amp_skips)} steps: gradients overflow float16")
 

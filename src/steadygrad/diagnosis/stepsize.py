@@ -31,6 +31,11 @@ def rates(view: View) -> tuple[float, float]:
     return (float(values[0]), float(values.max())) if len(values) else (math.nan, math.nan)
 
 
+def _rate_place(view: View) -> str:
+    """Where the rate is set and where it is used, be it by an optimizer or by hand."""
+    return view.set_at("optimizer", "lr") or view.set_at("backward", "rate")
+
+
 def _too_high(findings: Findings, argument: Argument) -> None:
     view, shape = findings.view, findings.view.loss
     bad = findings.has("diverging-loss", "exploding-gradients", "non-finite", "oscillating-loss", "oversized-updates", "dead-units", "stalled-loss", "loss-spike")  # fmt: skip
@@ -39,7 +44,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     ratio = settled(view)
     typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
     hardest = max(early_ratio(view), typical)
-    argument.location = view.set_at("optimizer", "lr") or view.source("backward")
+    argument.location = _rate_place(view)
     argument.add(
         0.8 * ramp(typical, 0.03, 0.5),
         f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual",
@@ -82,10 +87,10 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     moved, ratio = total_move(view), median(view.matrix_ratio) if len(view.matrix_ratio) else math.nan
     if not math.isfinite(moved):
         return
-    argument.location = view.set_at("optimizer", "lr") or view.source("backward")
+    argument.location = _rate_place(view)
     faded = faded_rate(view)
     if faded is not None:
-        argument.location = view.set_at("optimizer", "schedule", "lr") or view.source("backward")
+        argument.location = view.set_at("optimizer", "schedule", "schedule_step") or argument.location
         argument.add(
             0.85,
             f"the schedule takes the rate below 1% of its peak at step {faded[0]} of {faded[1]}: is it stepped per batch where epochs were meant?",

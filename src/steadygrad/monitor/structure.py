@@ -20,22 +20,7 @@ from steadygrad.records import Fact
 from steadygrad.timeflow import active_share, flow_through_time, output_gradient
 
 _TRACES = 2
-#: The values that a finding may blame, and where they stand in the call.
-_SETTINGS = {
-    "optimizer": {"lr": 1, "weight_decay": -1},
-    "clip": {"max_norm": 1, "clip_value": 1},
-}
 _SOURCES = 64
-
-
-def _set_elsewhere(what: str, frame: FrameType) -> dict[str, str]:
-    """Where the script sets what it hands to the call, if not in the call: by keyword, and of its schedule."""
-    found = {key: settings.set_at(frame, key, position) for key, position in _SETTINGS.get(what, {}).items()}
-    if what == "optimizer":
-        found["schedule"] = settings.schedule_at(frame)
-    if what == "backward":
-        found = {"loss": settings.loss_at(frame), "weights": settings.drawn_at(frame)}
-    return {key: place for key, place in found.items() if place}
 
 
 class Structure:
@@ -68,7 +53,7 @@ class Structure:
             source = place(frame)
             if (what, source) not in self._sources:
                 self._sources.add((what, source))
-                self.emit("source", {"what": what, "source": source, **_set_elsewhere(what, frame)})
+                self.emit("source", {"what": what, "source": source, **settings.places(what, frame)})
 
     def at_backward(self, roots: Sequence[Tensor], value: float, pending: Pending, *, optimizers: bool) -> None:
         """Look at the graph of a loss and at what the loss functions were fed."""

@@ -8,11 +8,11 @@ one place, or to none, nothing is said.
 
 from __future__ import annotations
 
-import ast
 from types import FrameType
 
-from steadygrad.settings.following import argument, assignments
-from steadygrad.settings.scopes import Scope, called, key
+from steadygrad.settings.following import argument
+from steadygrad.settings.lines import drawn_line, half_line, loss_line, rate_line, schedule_lines
+from steadygrad.settings.scopes import Scope
 
 
 def set_at(frame: FrameType | None, keyword: str, position: int = -1) -> str:
@@ -30,49 +30,26 @@ def set_at(frame: FrameType | None, keyword: str, position: int = -1) -> str:
         return ""
 
 
-def schedule_at(frame: FrameType | None) -> str:
-    """``file:line`` where the frame's file builds its one learning-rate schedule, or sets the rate by hand."""
+def places(what: str, frame: FrameType | None) -> dict[str, str]:
+    """Everything that a finding about a call may point to beside the call: ``file:line`` by what it is.
+
+    Args:
+        what: "optimizer", "clip" or "backward": what the frame's present line does.
+        frame: the user's frame.
+    """
     if frame is None:
-        return ""
-    scope = Scope.of(frame)
-    lines = {n.lineno for n in ast.walk(scope.tree) if isinstance(n, ast.Assign | ast.Call) and _schedules(n)}
-    return f"{scope.file}:{lines.pop()}" if len(lines) == 1 else ""
-
-
-def loss_at(frame: FrameType | None) -> str:
-    """``file:line`` of the statement that computes what the frame's present line calls ``backward`` on."""
-    if frame is None:
-        return ""
-    scope = Scope.of(frame)
-    for call in scope.calls_at(frame.f_lineno):
-        operand = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" else None
-        if isinstance(operand, ast.Name):
-            bodies = [f.body for f in scope.functions[:1]] or [scope.tree.body]
-            before = [n for n in assignments(bodies[0], operand.id) if n.lineno < frame.f_lineno]
-            return scope.where(before[-1]) if before else ""
-    return ""
-
-
-def drawn_at(frame: FrameType | None) -> str:
-    """``file:line`` of the one statement in the frame's file that draws weights which belong to no module."""
-    if frame is None:
-        return ""
-    scope = Scope.of(frame)
-    statements = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Assign | ast.Return | ast.Expr) and _draws(n)]
-    lines = {n.lineno for n in statements}
-    return f"{scope.file}:{lines.pop()}" if len(lines) == 1 else ""
-
-
-def _draws(statement: ast.stmt) -> bool:
-    """Random numbers, and a word that makes a parameter of them."""
-    calls = {called(n) for n in ast.walk(statement) if isinstance(n, ast.Call)}
-    marked = any(isinstance(n, ast.keyword) and n.arg == "requires_grad" for n in ast.walk(statement))
-    marked = marked or bool(calls & {"requires_grad_", "Parameter"})
-    return marked and bool(calls & {"randn", "rand", "normal", "empty"})
-
-
-def _schedules(node: ast.Assign | ast.Call) -> bool:
-    if isinstance(node, ast.Call):
-        return called(node).endswith(("LR", "WarmRestarts", "ReduceLROnPlateau")) and bool(node.args)
-    target = node.targets[0]
-    return isinstance(target, ast.Subscript) and key(target) == "lr" and not isinstance(node.value, ast.Constant)
+        return {}
+    if what == "optimizer":
+        found = {"lr": set_at(frame, "lr", 1), "weight_decay": set_at(frame, "weight_decay")}
+        found |= schedule_lines(Scope.of(frame))
+    elif what == "clip":
+        found = {"max_norm": set_at(frame, "max_norm", 1), "clip_value": set_at(frame, "clip_value", 1)}
+    else:
+        scope = Scope.of(frame)
+        found = {
+            "loss": loss_line(scope),
+            "weights": drawn_line(scope),
+            "half": half_line(scope),
+            "rate": rate_line(scope),
+        }
+    return {key: place for key, place in found.items() if place}

@@ -19,7 +19,7 @@ def argument(scope: Scope, calls: list[ast.Call], keyword: str, position: int) -
         if given is None and position >= 0 and len(call.args) > position and not _starred(call.args):
             given = call.args[position]
         if given is not None:
-            return _resolve(scope, given, 0)
+            return resolve(scope, given, 0)
     spread = [k.value for call in calls for k in call.keywords if k.arg is None]
     return _entry(scope, keyword, 0) if spread or any(_starred(c.args) for c in calls) else ""
 
@@ -28,12 +28,12 @@ def _starred(arguments: list[ast.expr]) -> bool:
     return any(isinstance(a, ast.Starred) for a in arguments)
 
 
-def _resolve(scope: Scope, value: ast.expr, depth: int) -> str:
+def resolve(scope: Scope, value: ast.expr, depth: int) -> str:
     """The line where an expression gets its value; that of the expression where it is no name."""
     if depth > _DEEPEST:
         return ""
     if isinstance(value, ast.Call) and called(value) in ("float", "int", "tensor", "parse") and len(value.args) == 1:
-        return _resolve(scope, value.args[0], depth + 1)
+        return resolve(scope, value.args[0], depth + 1)
     if isinstance(value, ast.Name):
         return _name(scope, value.id, depth + 1)
     if isinstance(value, ast.Attribute):
@@ -86,7 +86,7 @@ def _follow(scope: Scope, statement: ast.stmt, name: str, depth: int) -> str:
     if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(
         value, ast.Name | ast.Attribute | ast.Subscript
     ):
-        return _resolve(scope, value, depth) or scope.where(statement)
+        return resolve(scope, value, depth) or scope.where(statement)
     return scope.where(statement)
 
 
@@ -112,7 +112,7 @@ def _parameter(scope: Scope, function: Function, name: str, depth: int) -> str:
         if given is None and 0 <= index < len(call.args) and not _starred(call.args):
             given = call.args[index]
         if given is not None:
-            return _resolve(place, given, depth + 1)
+            return resolve(place, given, depth + 1)
         if any(k.arg is None for k in call.keywords):
             return _entry(place, name, depth + 1)
     default = _default(function, name)
@@ -184,7 +184,7 @@ def _entry(scope: Scope, name: str, depth: int) -> str:
         places = list(kind(scope, name))
         if len({node.lineno for node in places}) == 1:
             place = scope.at(places[0])
-            return _resolve(place, places[0], depth + 1) or scope.where(places[0])
+            return resolve(place, places[0], depth + 1) or scope.where(places[0])
         if places:
             return ""
     return ""
