@@ -11,6 +11,7 @@ SPLITS = {
     "core": (ROOT, ROOT / "labels" / "core.toml"),
     "heldout": (ROOT / "heldout", ROOT / "heldout" / "labels.toml"),
     "blind": (ROOT / "blind", ROOT / "blind" / "labels.toml"),
+    "fresh": (ROOT / "fresh", ROOT / "fresh" / "labels.toml"),
 }
 
 
