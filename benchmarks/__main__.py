@@ -26,13 +26,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tools", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
     parser.add_argument("--rounds", type=int, help="pairs of blocks")
     parser.add_argument("--threads", type=int, help="torch threads in each process")
+    parser.add_argument("--clock", choices=("wall", "cpu"), help="cpu: the processes' own time, beside other programs")
     return parser.parse_args()
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
     """The plan the options ask for."""
     plan = timing.QUICK if args.quick else Plan()
-    changes = {name: getattr(args, name) for name in ("rounds", "threads") if getattr(args, name)}
+    changes = {name: getattr(args, name) for name in ("rounds", "threads", "clock") if getattr(args, name)}
     return replace(plan, **changes)
 
 

@@ -23,12 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure. ``block`` is a multiple of every tool's sampling interval, so no block misses one."""
+    """How long to measure. ``block`` is a multiple of every tool's sampling interval, so no block misses one.
+
+    ``clock`` is "wall", or "cpu" for the time that a process itself has computed.
+    """
 
     rounds: int = 10
     block: int = 100
     warmup: int = 50
     threads: int = 1
+    clock: str = "wall"
 
 
 QUICK = Plan(rounds=4, block=20, warmup=20)
@@ -61,11 +65,11 @@ class WorkerError(RuntimeError):
 class Worker:
     """A :mod:`benchmarks.worker` process."""
 
-    def __init__(self, workload: str, contestant: str, threads: int) -> None:
+    def __init__(self, workload: str, contestant: str, plan: Plan) -> None:
         command = [sys.executable, "-m", "benchmarks.worker", "--workload", workload, "--contestant", contestant]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
-            [*command, "--threads", str(threads)],
+            [*command, "--threads", str(plan.threads), "--clock", plan.clock],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -123,7 +127,7 @@ def interval(values: list[float], *, seed: int = 0, draws: int = 4000) -> tuple[
 def compare(workload: str, contestant: str, plan: Plan) -> Result:
     """Time a tool against the plain loop. A tool that breaks is reported, not raised."""
     try:
-        with Worker(workload, "none", plan.threads) as plain, Worker(workload, contestant, plan.threads) as tool:
+        with Worker(workload, "none", plan) as plain, Worker(workload, contestant, plan) as tool:
             plain.read()
             tool.read()
             plain.run(plan.warmup)
