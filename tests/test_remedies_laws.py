@@ -728,6 +728,8 @@ def test_losses_are_given_what_they_want() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(6, 3, requires_grad=True), torch.randint(0, 3, (6,))
     expected = F.cross_entropy(logits, target)
+    shares = torch.randn(6, 3).softmax(1)
+    divergence = F.kl_div(logits.log_softmax(1), shares, reduction="sum")
     binary, truth = torch.randn(8, requires_grad=True), torch.randint(0, 2, (8,)).float()
     cases: list[tuple[Callable[[], Tensor], Tensor]] = [
         (lambda: F.cross_entropy(logits.softmax(1), target), expected),
@@ -735,6 +737,8 @@ def test_losses_are_given_what_they_want() -> None:
         (lambda: F.nll_loss(logits, target), expected),
         (lambda: F.nll_loss(logits.softmax(1), target), expected),
         (lambda: nn.NLLLoss()(nn.Softmax(1)(logits) * 1.0, target), expected),
+        (lambda: F.kl_div(logits.softmax(1), shares, reduction="sum"), divergence),
+        (lambda: F.kl_div(logits.log_softmax(1), shares, reduction="sum"), divergence),
         (lambda: F.cross_entropy(logits, target), expected),
         (
             lambda: F.binary_cross_entropy_with_logits(binary.sigmoid().squeeze(), truth),

@@ -495,6 +495,17 @@ def test_nll_loss_is_given_logarithms(made: str, fed: str, line: str) -> None:
     assert line in rewritten(NLL.format(made, fed), "loss-on-logits").source
 
 
+def test_a_divergence_is_given_logarithms() -> None:
+    name = "distill_student"
+    source = (ZOO / "heldout" / "faulty" / f"{name}.py").read_text()
+    fixed = (ZOO / "heldout" / "fixed" / f"{name}.py").read_text()
+    result = propose(source, f"{name}.py", [parse_spec("loss-on-logits")])
+    assert ast.dump(ast.parse(result.source)) == ast.dump(ast.parse(fixed))
+    kept = source.replace('F.kl_div(s, t, reduction="batchmean")', "kl(s, t)")
+    kept = kept.replace("TEMP = 3.0\n", "TEMP = 3.0\nkl = nn.KLDivLoss(reduction='batchmean')\n")
+    assert "s = F.log_softmax(" in propose(kept, f"{name}.py", [parse_spec("loss-on-logits")]).source
+
+
 def test_nll_loss_of_a_kept_softmax() -> None:
     source = NET.replace("self.norm = nn.BatchNorm1d(24)", "self.share = nn.Softmax(dim=-1)")
     source = source.replace("F.softmax(self.out(x), dim=-1)", "self.share(self.out(x))").replace(

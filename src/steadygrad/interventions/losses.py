@@ -15,6 +15,8 @@ from steadygrad.records import RemedySpec
 
 #: Functions that a classification loss applies itself, or that take from its input what it needs.
 SQUASHING = ("softmax", "log_softmax", "sigmoid", "relu", "tanh")
+#: Losses that take logarithms of probabilities.
+LIKELIHOODS = ("nll_loss", "kl_div")
 TINY = 1e-12
 
 
@@ -32,7 +34,7 @@ class Logits:
         for name in SQUASHING:
             for holder in (F, torch, Tensor):
                 stage.patch(holder, name, self._remembering(name))
-        for name in ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"):
+        for name in ("cross_entropy", *LIKELIHOODS, "binary_cross_entropy_with_logits"):
             stage.patch(F, name, self._fed(name))
         stage.after_backward(lambda leaves: self._before.clear())
 
@@ -58,8 +60,8 @@ class Logits:
         return make
 
     def _raw(self, loss: str, x: Tensor) -> Tensor:
-        if loss == "nll_loss":
-            return self._normalised(x)
+        if loss in LIKELIHOODS:
+            return self._normalised(loss, x)
         name, out, before = self._before.get(id(x), ("", x, x))
         if name and out is x:
             self._report.applied(f"{loss} is given the input of {name}")
@@ -81,24 +83,24 @@ class Logits:
             return "softmax" if bool(((values.sum(1) - 1).abs() < 1e-3).all()) else "sigmoid"
         return "sigmoid" if unit else ""
 
-    def _normalised(self, x: Tensor) -> Tensor:
-        """nll_loss wants logarithms of probabilities."""
+    def _normalised(self, loss: str, x: Tensor) -> Tensor:
+        """These want logarithms of probabilities."""
         if x.dim() < 2:
             return x
-        if "nll_loss" not in self._decided:
-            self._decided["nll_loss"] = _likelihood(x.detach().float())
-        if self._decided["nll_loss"] == "log":
-            self._report.applied("nll_loss is given the logarithm of the probabilities")
+        if loss not in self._decided:
+            self._decided[loss] = _likelihood(x.detach().float())
+        if self._decided[loss] == "log":
+            self._report.applied(f"{loss} is given the logarithm of the probabilities")
             name, out, before = self._before.get(id(x), ("", x, x))
             return torch.log_softmax(before, 1) if name == "softmax" and out is x else x.clamp_min(TINY).log()
-        if self._decided["nll_loss"]:
-            self._report.applied("nll_loss is given log_softmax of the outputs")
+        if self._decided[loss]:
+            self._report.applied(f"{loss} is given log_softmax of the outputs")
             return torch.log_softmax(x, 1)
         return x
 
 
 def _likelihood(values: Tensor) -> str:
-    """What has to be done to the input of nll_loss, by its values: they are logarithms, probabilities, or raw."""
+    """What has to be done to what such a loss is fed, by its values: they are logarithms, probabilities, or raw."""
     if bool((torch.logsumexp(values, 1).abs() < 1e-2).all()):
         return ""
     shares = bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all())

@@ -23,6 +23,11 @@ _HALF = re.compile(r"[<>]=?\s*0?\.5\b|\.round\(")
 
 def loss_on_logits(task: Task) -> None:
     """Feed the loss raw outputs, or put the loss there that the outputs are made for."""
+    compared = [call for value in _divergences(task) if (call := _softmax_behind(task, value)) is not None]
+    for call in compared:
+        _as_logarithm(task, call)
+    if compared:
+        return None
     losses = [(n, task.names.short(n)) for n in _mentions(task)]
     kinds = {name for _, name in losses}
     squashed = list(_squashed(task))
@@ -116,6 +121,24 @@ def _plain_binary(task: Task, losses: list[tuple[cst.BaseExpression, str]]) -> N
             if isinstance(call, cst.Call) and argument(call, "pos_weight") is not None:
                 raise Refused("pos_weight has no place in a loss of probabilities", task.script.line(node))
             _rename(task, node, _PLAIN_BINARY[name])
+
+
+def _divergences(task: Task) -> Iterator[cst.BaseExpression]:
+    """What ``kl_div`` compares with its target: it wants logarithms."""
+    made = {dotted(a.targets[0].target) for a in task.script.find(cst.Assign)
+            if isinstance(a.value, cst.Call) and task.names.short(a.value.func) == "KLDivLoss"}  # fmt: skip
+    for call in task.script.find(cst.Call):
+        if (task.names.short(call.func) == "kl_div" or dotted(call.func) in made - {""}) and call.args:
+            yield call.args[0].value
+
+
+def _softmax_behind(task: Task, value: cst.BaseExpression) -> cst.Call | None:
+    """The softmax that an expression is, or that the variable was given."""
+    given = [value] if isinstance(value, cst.Call) else [
+        a.value for a in task.script.find(cst.Assign) if dotted(a.targets[0].target) == dotted(value) != ""
+    ]  # fmt: skip
+    calls = (call for call in given if isinstance(call, cst.Call))
+    return next((c for c in calls if "softmax" in (task.names.short(c.func).lower(), method(c))), None)
 
 
 def _only_softmax(task: Task) -> list[cst.Call]:
