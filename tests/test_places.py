@@ -220,3 +220,21 @@ def test_a_rate_is_placed_where_it_is_set_and_where_it_is_used() -> None:
 def test_a_clip_is_placed_where_its_threshold_is_set() -> None:
     places = location(trained(0.05, clip=TIGHT), "clip-threshold-too-low")
     assert places == f"test_places.py:{line_of('TIGHT =')} (test_places.py:{line_of('nn.utils.clip_grad_norm_')})"
+
+
+def test_probabilities_for_logits_are_placed_at_the_module_the_loss_and_its_criterion() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    y = (x[:, 0] > 0).long()
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2), nn.Softmax(dim=1))
+    criterion = nn.CrossEntropyLoss()
+    with steadygrad.watch(model) as monitor:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(40):
+            error = criterion(model(x), y)
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+    places = location(monitor.close(), "loss-misuse")
+    call, built = line_of("error = criterion"), line_of("criterion = nn")
+    assert places == f"3 (test_places.py:{call}, test_places.py:{built})"

@@ -95,6 +95,16 @@ def test_an_attribute_of_another_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found == expected
 
 
+def test_the_step_that_follows_a_backward(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text("def train():\n    opt.step()\n    ask()\n    opt.step()\n    sched.step()\n")
+    linecache.checkcache(str(path))
+    found: list[dict[str, str]] = []
+    names = {"ask": lambda: found.append(settings.places("backward", user_frame(2)))}
+    exec(compile("def train():\n\n    ask()\ntrain()", str(path), "exec"), names)
+    assert found[0]["step"] == "script.py:4"
+
+
 def test_code_without_a_file_has_no_places() -> None:
     found: list[object] = []
     names = {"note": lambda: found.extend(everything(user_frame(2)))}
@@ -114,6 +124,8 @@ OTHERS = {
     ("optimizer", "schedule by hand"): "for g in groups:\n    g['lr'] = rate(1)  # <- here\nask()\n",
     ("optimizer", "schedule twice"): "a = StepLR(opt, 1)\nb = ExponentialLR(opt, 2)\nask()\n",
     ("optimizer", "schedule_step"): "s = StepLR(opt, 1)\nopt.step()\ns.step()  # <- here\nask()\n",
+    ("backward", "criterion"): "c = nn.MSELoss(reduction='sum')  # <- here\nloss = c(x, y)\nask()\n",
+    ("backward", "criterion of two"): "c = nn.MSELoss()\nd = nn.L1Loss()\nask()\n",
     ("backward", "weights"): "W = draw.randn(2, 2, requires_grad=True)  # <- here\nx = randn(2)\nask()\n",
     ("backward", "weights marked later"): "W = randn(2) * 9  # <- here\nW.requires_grad_()\nask()\n",
     ("backward", "weights of two kinds"): "W = randn(2).requires_grad_()\nV = Parameter(randn(2))\nask()\n",

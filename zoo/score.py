@@ -52,7 +52,7 @@ class Result:
 
 def same_place(want: str, got: str) -> bool:
     """Equal, or one names a module (or line) inside what the other names."""
-    words = got.replace("(", " ").replace(")", " ").split()
+    words = got.translate(str.maketrans("(),", "   ")).split()
     return any(w == want or w.startswith((want + ".", want + ":")) or want.startswith(w + ".") for w in words)
 
 

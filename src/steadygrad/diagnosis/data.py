@@ -122,6 +122,15 @@ def _misuse(findings: Findings, argument: Argument) -> None:
             f"prediction and target are broadcast ({view.graph['broadcast']}): every prediction is compared with every target",
         )
     _sum_reduction(findings, argument)
+    _add_criterion(view, argument)
+
+
+def _add_criterion(view: View, argument: Argument) -> None:
+    """Beside where the loss is called, where it was built: that is the line to change for a loss module."""
+    built = view.set_at("backward", "criterion").partition(" (")[0]
+    if built and built != view.source("backward") and argument.weights and built not in argument.location:
+        before = argument.location.removesuffix(")")
+        argument.location = f"{before}, {built})" if before != argument.location else f"{before} ({built})".lstrip()
 
 
 def _site(call: dict[str, Any]) -> str:

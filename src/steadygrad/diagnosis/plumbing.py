@@ -16,7 +16,9 @@ def _zero_grad(findings: Findings, argument: Argument) -> None:
         count, first, _ = stream.flags.get("stale-gradient", [0, 0, 0])
         looked = max(1, len(stream.samples.all()) - 1)
         if count >= 2 and count >= 0.6 * looked:
-            argument.location = view.source("backward")
+            step = view.set_at("backward", "step").partition(" (")[0]
+            backward = view.source("backward")
+            argument.location = f"{backward} ({step})" if step and step != backward else backward
             argument.add(
                 0.97,
                 f"the gradient of each step still holds the previous one: it was not cleared before backward (seen from step {first})",

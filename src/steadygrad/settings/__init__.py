@@ -11,8 +11,11 @@ from __future__ import annotations
 from types import FrameType
 
 from steadygrad.settings.following import argument
-from steadygrad.settings.lines import drawn_line, half_line, loss_line, rate_line, schedule_lines
+from steadygrad.settings.lines import BESIDE_BACKWARD, schedule_lines
 from steadygrad.settings.scopes import Scope
+
+#: What reading source that is not what it seems may raise: then no place is better than a wrong one.
+_UNREADABLE = (RecursionError, ValueError, AttributeError, TypeError, IndexError, KeyError)
 
 
 def set_at(frame: FrameType | None, keyword: str, position: int = -1) -> str:
@@ -22,12 +25,9 @@ def set_at(frame: FrameType | None, keyword: str, position: int = -1) -> str:
     """
     if frame is None:
         return ""
-    try:
-        scope = Scope.of(frame)
-        found = argument(scope, scope.calls_at(frame.f_lineno), keyword, position)
-        return found if found != f"{scope.file}:{frame.f_lineno}" else ""
-    except (RecursionError, ValueError, AttributeError):  # source that is not what it seems: no place is better
-        return ""
+    scope = Scope.of(frame)
+    found = argument(scope, scope.calls_at(frame.f_lineno), keyword, position)
+    return found if found != f"{scope.file}:{frame.f_lineno}" else ""
 
 
 def places(what: str, frame: FrameType | None) -> dict[str, str]:
@@ -37,19 +37,18 @@ def places(what: str, frame: FrameType | None) -> dict[str, str]:
         what: "optimizer", "clip" or "backward": what the frame's present line does.
         frame: the user's frame.
     """
-    if frame is None:
-        return {}
-    if what == "optimizer":
-        found = {"lr": set_at(frame, "lr", 1), "weight_decay": set_at(frame, "weight_decay")}
-        found |= schedule_lines(Scope.of(frame))
-    elif what == "clip":
-        found = {"max_norm": set_at(frame, "max_norm", 1), "clip_value": set_at(frame, "clip_value", 1)}
-    else:
-        scope = Scope.of(frame)
-        found = {
-            "loss": loss_line(scope),
-            "weights": drawn_line(scope),
-            "half": half_line(scope),
-            "rate": rate_line(scope),
-        }
+    try:
+        found = _places(what, frame) if frame is not None else {}
+    except _UNREADABLE:
+        found = {}
     return {key: place for key, place in found.items() if place}
+
+
+def _places(what: str, frame: FrameType) -> dict[str, str]:
+    scope = Scope.of(frame)
+    if what == "optimizer":
+        rate = {"lr": set_at(frame, "lr", 1), "weight_decay": set_at(frame, "weight_decay")}
+        return rate | schedule_lines(scope)
+    if what == "clip":
+        return {"max_norm": set_at(frame, "max_norm", 1), "clip_value": set_at(frame, "clip_value", 1)}
+    return {name: line(scope) for name, line in BESIDE_BACKWARD.items()}

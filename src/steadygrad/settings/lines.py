@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from steadygrad.settings.following import assignments, resolve
 from steadygrad.settings.scopes import Scope, called, key
@@ -52,6 +52,19 @@ def loss_line(scope: Scope) -> str:
     return ""
 
 
+def criterion_line(scope: Scope) -> str:
+    """The line that builds the script's one loss module."""
+    built = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Call) and called(n).endswith("Loss")]
+    return _only(scope, [n for n in built if not any(isinstance(a, ast.Call) for a in n.args)])
+
+
+def step_line(scope: Scope) -> str:
+    """The first call of a ``step`` after the present line, in the same function."""
+    inside = scope.functions[0] if scope.functions else scope.tree
+    steps = [n for n in ast.walk(inside) if isinstance(n, ast.Call) and called(n) == "step" and n.lineno > scope.line]
+    return scope.where(min(steps, key=lambda n: n.lineno)) if steps else ""
+
+
 def drawn_line(scope: Scope) -> str:
     """The statement that draws weights which belong to no module."""
     drawing = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Assign | ast.Return | ast.Expr) and _draws(n)]
@@ -92,3 +105,13 @@ def _factor(scope: Scope, product: ast.BinOp) -> str:
             if isinstance(side, ast.Constant | ast.Name | ast.Subscript) or names in ({"args"}, {"cfg"}, {"config"}):
                 return resolve(scope, side, 0)
     return ""
+
+
+BESIDE_BACKWARD: dict[str, Callable[[Scope], str]] = {
+    "loss": loss_line,
+    "criterion": criterion_line,
+    "step": step_line,
+    "weights": drawn_line,
+    "half": half_line,
+    "rate": rate_line,
+}
