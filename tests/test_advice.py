@@ -284,6 +284,11 @@ def test_a_weak_second_cause_gets_no_advice_but_a_weak_only_one_does() -> None:
     assert advised(diagnosis_of(("a", 0.3, ("clip-norm",)))) == [("a", "clip-norm")]
 
 
+def test_a_remedy_that_has_no_value_for_this_run_is_not_advised() -> None:
+    diagnosis = diagnosis_of(("learning-rate-too-high", 0.9, ("lower-lr", "line-search", "clip-norm")))
+    assert [code for _, code in advised(diagnosis)] == ["lower-lr", "clip-norm"]
+
+
 def test_a_healthy_run_gets_no_advice() -> None:
     history = Net().train(200).history()
     assert advise(history, diagnose(history, detect(history))).advice == ()

@@ -286,6 +286,16 @@ def falls_then_rises() -> Net:
     return Net().train(200, loss=lambda s: falling(s) if s < 80 else 0.5 * 1.05 ** (s - 80))
 
 
+@fires("diverging-loss", "leaves for good a level that it had held, without reaching its start")
+def relapses() -> Net:
+    return Net().train(300, loss=lambda s: 3 * math.exp(-s / 20) + 0.01 if s < 200 else 1.5 + math.sin(2.4 * s))
+
+
+@silent("diverging-loss", "a cycle of the rate takes the loss up and down again")
+def cycles() -> Net:
+    return Net().train(300, loss=lambda s: (3 * math.exp(-s / 20) + 0.01) * (1 + 40 * (s % 60 < 25)))
+
+
 @silent("diverging-loss", "warm-up bump")
 def warm_up_bump() -> Net:
     return Net().train(200, loss=lambda s: falling(s) + 6.0 * math.exp(-(((s - 12) / 5) ** 2)))

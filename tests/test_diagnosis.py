@@ -191,6 +191,15 @@ def high_rate() -> None:
     train(model, sgd(model, 12.0))
 
 
+@fault("learning-rate-too-high")
+def raised_rate() -> None:
+    model = stack(3)
+    optimizer = sgd(model, 0.05)
+    train(model, optimizer, steps=200)
+    optimizer.param_groups[0]["lr"] = 6.0
+    train(model, optimizer, steps=200)
+
+
 @fault("learning-rate-too-low")
 def low_rate() -> None:
     model = stack(3)

@@ -121,7 +121,11 @@ def causes(shown: Shown) -> list[Any]:
 def _cause(rank: int, cause: Cause, advice: Sequence[Advice]) -> list[Any]:
     where = [html.P(["at ", html.Code(cause.location)], className="where")] if cause.location else []
     percent = round(100 * cause.confidence)
-    meter = ["confidence ", html.B(f"{percent}%"), html.Div(html.I(style={"width": f"{percent}%"}), className="bar")]
+    meter: list[Any] = [
+        "confidence ",
+        html.B(f"{percent}%"),
+        html.Div(html.I(style={"width": f"{percent}%"}), className="bar"),
+    ]
     return [
         html.Header(
             [
@@ -146,7 +150,7 @@ def _side(name: str, title: str, lines: Sequence[str], nothing: str) -> html.Div
 
 
 def _advice(advice: Advice) -> html.Div:
-    lines = [html.H3(view.words(advice.remedy)), html.P(advice.why)]
+    lines: list[Any] = [html.H3(view.words(advice.remedy)), html.P(advice.why)]
     if advice.risk:
         lines.append(html.P(f"Risk: {advice.risk}", className="dim"))
     if advice.patch:

@@ -75,7 +75,7 @@ def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
 
 
 def _diverging(view: View) -> Iterator[Symptom]:
-    """Silent on warm-up bumps and signed losses; the loss must end well above both its start and its best."""
+    """Silent on warm-up bumps and signed losses; the loss must end well above its start, or above what it had held."""
     for stream in view.streams:
         shape = view.losses.get(stream.index)
         if shape is None or shape.lowest < 0:
@@ -86,11 +86,14 @@ def _diverging(view: View) -> Iterator[Symptom]:
         risen = shape.end > 1.5 * shape.start and shape.end > 2.5 * shape.best and rise > 6 * shape.noise
         blown = shape.nonfinite > 0 and shape.worst > 10 * scale
         lost = shape.best < 0.6 * shape.start and shape.end > 0.9 * shape.start and rise_from_best(shape) > 4
-        if not (runaway or risen or blown or lost):
+        relapsed = relapse_onset(stream, shape)
+        if not (runaway or risen or blown or lost or relapsed):
             continue
-        onset = rise_onset(stream, shape)
+        onset = relapsed or rise_onset(stream, shape)
         end = shape.worst if blown else shape.end
         message = f"the loss rose from {shape.start:.4g} (best {shape.best:.4g}) to {end:.4g}"
+        if relapsed and end < shape.start:
+            message = f"the loss had come down from {shape.start:.4g} to {shape.best:.4g}, left that level and ends at {end:.4g}"
         evidence = {"start": shape.start, "best": shape.best, "end": end}
         severity = "critical" if end > 10 * scale or blown else "warning"
         yield Symptom("diverging-loss", severity, "", onset, stream.last_step, evidence, message)
@@ -99,6 +102,25 @@ def _diverging(view: View) -> Iterator[Symptom]:
 def rise_from_best(shape: LossShape) -> float:
     """How far the end lies above the best, in units of the scatter."""
     return (shape.end - shape.best) / max(shape.noise, 1e-12)
+
+
+def relapse_onset(stream: StreamHistory, shape: LossShape) -> int | None:
+    """The step at which a loss left for good a level that it had held, tenfold and by much of what had been gained.
+
+    Every value of a stretch of a tenth of the run is compared with nearly every value of the last quarter, so neither
+    the scatter nor the height of the leap matters, and a cycle that comes back down does not count.
+    """
+    rows = np.array(list(stream.loss.rows()))
+    if len(rows) < 60:
+        return None
+    steps, means, lows, highs = rows.T
+    last = len(rows) - len(rows) // 4
+    held = float(np.lib.stride_tricks.sliding_window_view(highs[:last], max(10, len(rows) // 10)).max(axis=1).min())
+    floor, late = float(np.percentile(lows[last:], 5)), float(np.median(means[last:]))
+    if not (held > 0 and floor > 10 * held and late - held > 0.3 * (shape.start - held)):
+        return None
+    below = np.flatnonzero(means <= math.sqrt(held * floor))
+    return int(steps[min(int(below[-1]) + 1, len(steps) - 1)])
 
 
 def rise_onset(stream: StreamHistory, shape: LossShape) -> int:

@@ -27,14 +27,16 @@ class Argument:
     objections: list[str] = field(default_factory=list)
 
     def add(self, weight: float, reason: str) -> None:
-        """Evidence for."""
-        self.weights.append(min(0.99, max(0.0, weight)))
-        self.reasons.append(reason)
+        """Evidence for; of no weight, it is not worth saying."""
+        if weight > 0:
+            self.weights.append(min(0.99, weight))
+            self.reasons.append(reason)
 
     def doubt(self, weight: float, objection: str) -> None:
-        """Evidence against."""
-        self.doubts.append(min(0.99, max(0.0, weight)))
-        self.objections.append(objection)
+        """Evidence against; likewise."""
+        if weight > 0:
+            self.doubts.append(min(0.99, weight))
+            self.objections.append(objection)
 
     @property
     def confidence(self) -> float:

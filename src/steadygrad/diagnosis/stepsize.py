@@ -36,6 +36,18 @@ def _rate_place(view: View) -> str:
     return view.set_at("optimizer", "lr") or view.set_at("backward", "rate")
 
 
+def rate_rise(view: View, step: int) -> tuple[float, float] | None:
+    """The usual rate before a step and the one around it, where it had just been raised threefold or more."""
+    if view.main is None:
+        return None
+    steps, values = view.main.lr.steps(), view.main.lr.values()
+    at = max(0, int(np.searchsorted(steps, step, side="right")) - 1)
+    before, around = values[: max(0, at - 2)], values[max(0, at - 2) : at + 2]
+    if len(before) < 5 or not float(around.max()) > 3 * float(np.median(before)) > 0:
+        return None
+    return float(np.median(before)), float(around.max())
+
+
 def _too_high(findings: Findings, argument: Argument) -> None:
     view, shape = findings.view, findings.view.loss
     bad = findings.has("diverging-loss", "exploding-gradients", "non-finite", "oscillating-loss", "oversized-updates", "dead-units", "stalled-loss", "loss-spike")  # fmt: skip
@@ -58,6 +70,10 @@ def _too_high(findings: Findings, argument: Argument) -> None:
             0.5,
             f"the loss was fine at first ({shape.initial:.3g}) and rose to {max(shape.end, shape.worst):.3g} once steps were taken",
         )
+    diverged = findings.first("diverging-loss")
+    raised = rate_rise(view, diverged.first_step) if diverged is not None else None
+    if raised is not None:
+        argument.add(0.8, f"the rate had just been raised from {raised[0]:.3g} to {raised[1]:.3g} when the loss left")
     if findings.has("oscillating-loss"):
         argument.add(0.6, "the loss alternates: each step overshoots the valley it aims for")
     if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
@@ -76,7 +92,7 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.4, "the loss was far too high before the first step")
     if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
         argument.doubt(0.6, "the updates are not large")
-    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2:
+    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2 and raised is None:
         argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
 
 

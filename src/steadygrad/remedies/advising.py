@@ -24,7 +24,10 @@ def advise(history: History, diagnosis: Diagnosis) -> Diagnosis:
     for cause in diagnosis.causes[:CAUSES_ADVISED]:
         if cause.confidence < 0.4 and advice:
             break
-        for code in ordered(view, cause)[:REMEDIES_ADVISED]:
+        codes = ordered(view, cause)
+        # One that has no value for this run is for another kind of run: a line search where nothing searches, say.
+        codes = [code for code in codes if REMEDIES[code].values(view, cause)] or codes
+        for code in codes[:REMEDIES_ADVISED]:
             if all(a.remedy != code for a in advice):
                 text = REMEDIES[code].explain(view, cause)
                 advice.append(Advice(code, cause.code, text.why, text.risk, text.patch))

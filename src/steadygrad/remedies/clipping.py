@@ -60,7 +60,8 @@ def _loosen_values(view: View, cause: Cause) -> list[str]:
     high = high_threshold(view)
     if stream is not None and stream.clip.kind == "value":
         peaks = view.parameter("grad_max")
-        high = round_to(float(np.nanmedian(np.nanmax(peaks, axis=1))), 1) if np.isfinite(peaks).any() else None
+        largest = peaks[np.isfinite(peaks).any(axis=1)]
+        high = round_to(float(np.median(np.nanmax(largest, axis=1))), 1) if len(largest) else None
     if stream is None or high is None or not high > 3 * stream.clip.threshold:
         return ["off"]  # only what the clip left of the gradients was measured: nothing to set a threshold by
     return [f"{high:g}", "off"]

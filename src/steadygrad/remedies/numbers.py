@@ -38,8 +38,8 @@ def good_rate(view: View) -> tuple[float, float] | None:
         return None
     rate = float(stream.lr.values().max())
     hit = float(np.median(ratio[: max(2, len(ratio) // 3)]))
-    factor = min(1e4, max(1e-4, 2e-3 / hit))
-    return rate, round_to(rate * factor, 1)
+    found = round_to(rate * min(1e4, max(1e-4, 2e-3 / hit)), 1)
+    return (rate, found) if found > 0 else None
 
 
 def steps_are_large(view: View) -> bool:
