@@ -185,6 +185,11 @@ def test_a_line_is_guarded_and_overflow_gets_a_wider_format() -> None:
     assert "guard-operation@train.py:12" in found
 
 
+def test_an_output_that_reaches_zero_is_made_by_softplus() -> None:
+    assert "swap-activation:softplus" in proposed("unstable-operation")
+    assert "swap-activation:softplus" not in proposed("dying-relu")
+
+
 def test_a_recurrence_that_forgets_carries_its_state_on_first() -> None:
     fading = ("the gradient shrinks by 1e9 over 150 time steps and the loss hardly moves",)
     assert proposed("long-recurrence", evidence=fading)[:1] == ["add-residual"]

@@ -428,6 +428,22 @@ def test_a_penalty_written_into_the_loss_is_reduced(penalty: Callable[[Tensor], 
     torch.testing.assert_close(reduced, train(0.01))
 
 
+def test_a_penalty_on_all_parameters_is_reduced_as_a_whole_and_a_vector_by_itself_is_none() -> None:
+    def train(size: float) -> Tensor:
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        shift = nn.Parameter(torch.ones(1))
+        for _ in range(5):
+            optimizer.zero_grad()
+            ridge = sum((p**2).sum() for p in model.parameters())
+            (F.mse_loss(model(x), y) + size * ridge + shift.square().sum() * model[0].weight.mean()).backward()
+            optimizer.step()
+        return weights(model)
+
+    reduced, _ = treated(["reduce-weight-decay:/100"], lambda: train(1.0))
+    torch.testing.assert_close(reduced, train(0.01))
+
+
 def test_penalties_are_those_of_the_loss() -> None:
     for spec, penalty in (
         ("l2-regularization:0.1", lambda w: 0.05 * w.square().sum()),
@@ -552,6 +568,56 @@ def test_branches_beside_each_other_are_no_stack() -> None:
     x = torch.randn(3, 4)
     _, notes = treated(["add-residual"], lambda: trained(Branches(), x, torch.zeros(3, 8)))
     assert notes[0].startswith("refused")
+
+
+class Scaled(nn.Module):
+    """Puts out a mean and a scale, which a ReLU lets reach zero."""
+
+    def __init__(self, scale: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.mean, self.scale = nn.Linear(4, 8), nn.Linear(8, 1), nn.Linear(8, 1)
+        self.positive = scale
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.relu(self.body(x))
+        return self.mean(h), self.positive(self.scale(h))
+
+
+def test_a_scale_that_is_put_out_is_kept_from_zero() -> None:
+    def train(positive: Callable[[Tensor], Tensor]) -> Tensor:
+        seed()
+        model, x = Scaled(positive), torch.randn(16, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(4):
+            mean, scale = model(x)
+            optimizer.zero_grad()
+            (scale + mean.square()).mean().backward()
+            optimizer.step()
+        return weights(model)
+
+    swapped, notes = treated(["swap-activation:softplus"], lambda: train(lambda x: torch.relu(x + 0)))
+    assert notes == ["applied: relu is replaced by softplus"]
+    assert not torch.equal(swapped, train(lambda x: torch.relu(x + 0)))
+    model, x, y = problem()
+    _, notes = treated(["swap-activation:softplus"], lambda: trained(model, x, y))
+    assert notes[0].startswith("refused")
+
+
+@pytest.mark.parametrize("spec", ["swap-activation:elu", "add-normalization:layer", "add-residual:0.3", "reinit-lsuv"])
+def test_what_is_learned_from_the_first_forward_costs_no_update(spec: str) -> None:
+    """The gradients of a first forward that is still broken must not reach the weights."""
+    model, x = deep(nn.ReLU if "swap" in spec else nn.Tanh), torch.randn(4, 8)
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def train() -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        (model(x).sum() * math.nan).backward()
+        optimizer.step()
+
+    treated([spec], train)
+    if spec != "reinit-lsuv":
+        assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    assert all(bool(new.isfinite().all()) for new in model.parameters())
 
 
 def test_a_recurrence_carries_its_state_on() -> None:

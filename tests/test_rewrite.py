@@ -495,6 +495,13 @@ def test_nll_loss_is_given_logarithms(made: str, fed: str, line: str) -> None:
     assert line in rewritten(NLL.format(made, fed), "loss-on-logits").source
 
 
+def test_a_scale_is_put_out_by_softplus() -> None:
+    source = (ZOO / "heldout" / "faulty" / "heteroscedastic_regression.py").read_text()
+    result = propose(source, "train.py", [parse_spec("swap-activation:softplus")])
+    assert "return self.mean(h), nn.functional.softplus(self.scale(h))" in result.source
+    assert len(result.lines) == 1
+
+
 def test_a_divergence_is_given_logarithms() -> None:
     name = "distill_student"
     source = (ZOO / "heldout" / "faulty" / f"{name}.py").read_text()

@@ -234,6 +234,15 @@ def test_what_leaves_something_fatal_does_not_work(symptom: str) -> None:
     assert not found.works
 
 
+def test_the_first_forward_of_a_remedy_that_learns_from_it_may_break() -> None:
+    swap = Candidate((RemedySpec("swap-activation", "softplus"),), "unstable-operation", "")
+    broken = replace(trial(swap, 0.1, symptoms=["non-finite"]), curve=((1, math.nan), (2, 1.0), (300, 0.1)))
+    (found,) = judged([trial(CONTROL, None, status="non-finite")], [broken])
+    assert found.works
+    later = replace(broken, curve=((1, math.nan), (2, math.nan), (300, 0.1)))
+    assert not judged([trial(CONTROL, None, status="non-finite")], [later])[0].works
+
+
 def test_another_unit_of_the_loss_is_no_improvement() -> None:
     """A mean over 64 samples is 64 times smaller than the sum, and no better for that."""
     control = [trial(CONTROL, 128.0, start=128.0)]

@@ -177,7 +177,9 @@ def _lost_updates(view: View, rows: list[int]) -> float:
     return lost / max(1, len(rows))
 
 
-UNSTABLE = CauseRule("unstable-operation", _unstable, ("guard-operation", "skip-bad-step", "clip-norm"))
+UNSTABLE = CauseRule(
+    "unstable-operation", _unstable, ("guard-operation", "skip-bad-step", "clip-norm", "swap-activation")
+)
 PRECISION = CauseRule(
     "precision-range",
     _precision,

@@ -37,6 +37,7 @@ NEW: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "silu": F.silu,
     "tanh": torch.tanh,
+    "softplus": F.softplus,
     "identity": lambda x: x,
 }
 FLAT = ("sigmoid", "tanh", "softsign", "hardsigmoid")
@@ -77,7 +78,10 @@ class Swap:
         self._stage, self._spec, self._report = stage, spec, report
         self._name = one_of(spec, *NEW)
         self._new = NEW[self._name]
-        old = {"leaky_relu": ONE_SIDED, "identity": (*ONE_SIDED, *FLAT)}.get(self._name, (*FLAT, *ONE_SIDED))
+        self._at_output = self._name == "softplus"  # for what has to be positive: inside, others serve better
+        old = {"leaky_relu": ONE_SIDED, "softplus": ONE_SIDED, "identity": (*ONE_SIDED, *FLAT)}.get(
+            self._name, (*FLAT, *ONE_SIDED)
+        )
         self._rehearsal = Rehearsal(stage)
         Activations(stage, tuple(n for n in old if n != self._name), self.treat)
 
@@ -93,7 +97,9 @@ class Swap:
             out = original(x, *args, **kwargs)
             script.keep(site, out)
             return out
-        if not self._meant(name) or (site in script.outputs and not self._spec.place):
+        if self._at_output and not script.outputs:
+            self._report.refused("no such activation makes an output")
+        if not self._meant(name) or ((site in script.outputs) != self._at_output and not self._spec.place):
             return original(x, *args, **kwargs)
         self._report.applied(f"{name} is replaced by {self._name}")
         return self._new(x)

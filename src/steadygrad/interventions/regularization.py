@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from steadygrad.frames import place, user_frame
 from steadygrad.interventions.rate import Group, HeldBack
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
@@ -38,14 +39,25 @@ PENALTIES = ("pow", "__pow__", "square", "norm", "abs")
 
 
 def _reduce_penalty(stage: Stage, report: Report, factor: float) -> None:
-    """Scale what the user's code makes of a weight itself, outside of every forward pass: a penalty in the loss."""
+    """Scale what the user's code makes of a weight itself, outside of every forward pass: a penalty in the loss.
+
+    Of vectors, only those count that are treated on the same line as a matrix: a loop over all parameters.
+    """
 
     inside = [False]  # some of these call one another
+    lines: set[str] = set()
+
+    def penalised(w: Tensor) -> bool:
+        if inside[0] or stage.modules or not torch.is_grad_enabled() or not stage.here():
+            return False
+        line = place(user_frame(3))
+        if w.dim() >= 2:
+            lines.add(line)
+        return line in lines
 
     def make(original: Any) -> Any:
         def function(w: Any, *args: Any, **kwargs: Any) -> Any:
-            weight = isinstance(w, nn.Parameter) and w.requires_grad and w.dim() >= 2 and not inside[0]
-            if not weight or stage.modules or not torch.is_grad_enabled() or not stage.here():
+            if not isinstance(w, nn.Parameter) or not w.requires_grad or not penalised(w):
                 return original(w, *args, **kwargs)
             report.applied(f"the penalty on the weights is multiplied by {factor:g}")
             inside[0] = True

@@ -56,6 +56,7 @@ class Rehearsal:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._scripts: WeakKeyDictionary[nn.Module, Script] = WeakKeyDictionary()
+        stage.watch_steps()  # which leaves the rehearsal's update out
         stage.on_root(self._begins)
         stage.on_input(self._resets)
         stage.after_root(self._ended)

@@ -175,20 +175,21 @@ class Stage:
 
     def before_step(self, act: StepHook) -> None:
         """``act(optimizer)`` before anything else at a step: gradients may be changed here."""
-        self._watch_steps()
+        self.watch_steps()
         self._before_step.append(act)
 
     def at_step(self, act: StepHook) -> None:
         """``act(optimizer)`` right before the update, after gradients were measured."""
-        self._watch_steps()
+        self.watch_steps()
         self._at_step.append(act)
 
     def after_step(self, act: StepHook) -> None:
         """``act(optimizer)`` once the step is over."""
-        self._watch_steps()
+        self.watch_steps()
         self._after_step.append(act)
 
-    def _watch_steps(self) -> None:
+    def watch_steps(self) -> None:
+        """Know when optimizers step, and leave out what is asked for."""
         self.watch_optimizers()
         if not self._first("steps"):
             return

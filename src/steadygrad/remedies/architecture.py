@@ -36,6 +36,8 @@ def output_activation(view: View) -> str:
 
 
 def _swap_values(view: View, cause: Cause) -> list[str]:
+    if cause.code == "unstable-operation":  # an output that is to be positive, and reaches zero
+        return ["softplus"] if any(s.activation == "relu" for s in view.sites) else []
     output = output_activation(view)
     last = [f"identity@{output}"] if output else []
     squashing = any(s.activation in ("sigmoid", "tanh") for s in view.sites)

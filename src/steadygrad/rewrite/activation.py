@@ -19,8 +19,11 @@ WAYS = {
     "gelu": ("torch.nn.GELU", "torch.nn.functional.gelu"),
     "silu": ("torch.nn.SiLU", "torch.nn.functional.silu"),
     "tanh": ("torch.nn.Tanh", "torch.tanh"),
+    "softplus": ("torch.nn.Softplus", "torch.nn.functional.softplus"),
     "identity": ("torch.nn.Identity", ""),
 }
+#: What makes outputs, rather than what lies between layers.
+_AT_OUTPUT = ("softplus", "identity")
 _MODULES = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Softsign": "softsign", "Hardsigmoid": "hardsigmoid",
             "ReLU": "relu", "ReLU6": "relu6"}  # fmt: skip
 _FUNCTIONS = ("sigmoid", "tanh", "softsign", "hardsigmoid", "relu", "relu_", "relu6")
@@ -41,7 +44,7 @@ def swap_activation(task: Task) -> None:
     for node, name in list(_occurrences(task)):
         wanted = name in old and name != new and (not line or task.script.line(node) == line)
         kept = bool(place) and ":" not in place and place not in _FUNCTIONS  # in an attribute or a list: it is named
-        right_end = line or kept or models.is_output(node) == (new == "identity")
+        right_end = line or kept or models.is_output(node) == (new in _AT_OUTPUT)
         if wanted and right_end and (not place or _is_at(task, node, place)):
             _swap(task, node, name, new)
             found = True

@@ -141,9 +141,8 @@ class Models:
             return False
         for statement in self._returns(owner):
             value = statement.value
-            while isinstance(value, cst.Call) and method(value) in ("squeeze", "view", "reshape", "flatten"):
-                value = receiver(value)
-            if value is node:
+            values = [element.value for element in value.elements] if isinstance(value, cst.Tuple) else [value]
+            if any(_unshaped(each) is node for each in values):
                 return True
         return False
 
@@ -159,3 +158,10 @@ class Models:
         name = self._names.of(call.func)
         own = dotted(call.func) in {c.name.value for c in self.classes}
         return own or (name.startswith("torch.nn.") and name.rpartition(".")[2][:1].isupper())
+
+
+def _unshaped(value: cst.BaseExpression | None) -> cst.BaseExpression | None:
+    """What is behind calls that change a shape only."""
+    while isinstance(value, cst.Call) and method(value) in ("squeeze", "view", "reshape", "flatten"):
+        value = receiver(value)
+    return value

@@ -37,6 +37,8 @@ CLEAR = 0.25
 FOUNDED, FOUNDED_SHARE = 0.35, 0.12
 #: Of the symptoms, those that a remedy must not leave behind.
 FATAL = frozenset({"non-finite", "diverging-loss"})
+#: Remedies whose first forward is that of the script as it is.
+REHEARSED = frozenset({"swap-activation", "add-normalization", "add-residual", "reinit-lsuv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +207,13 @@ def _sound(results: Sequence[TrialResult]) -> bool:
 
 
 def _fatal(result: TrialResult) -> frozenset[str]:
-    """Where bad steps are left out, a batch may still be NaN: it is no longer trained on."""
-    skips = any(spec.code == "skip-bad-step" for spec in result.candidate.specs)
-    return FATAL.intersection(result.symptoms) - ({"non-finite"} if skips else set())
+    """Where bad steps are left out, a batch may still be NaN: it is no longer trained on.
+
+    Nor is the first forward of a remedy that learns from it where to act, and which runs as the script wrote it.
+    """
+    codes = {spec.code for spec in result.candidate.specs}
+    passed = bool(codes & REHEARSED) and all(math.isfinite(loss) for _, loss in result.curve[1:])
+    return FATAL.intersection(result.symptoms) - ({"non-finite"} if passed or "skip-bad-step" in codes else set())
 
 
 def relieved(result: Standing, control: Sequence[TrialResult], scale: Scale) -> bool:
