@@ -200,6 +200,15 @@ def raised_rate() -> None:
     train(model, optimizer, steps=200)
 
 
+@fault("learning-rate-too-high")
+def rate_that_kills_units() -> None:
+    model = stack(8)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for rate in (0.02, 0.1, 0.5):
+        optimizer.param_groups[0]["lr"] = rate
+        train(model, optimizer, steps=60)
+
+
 @fault("learning-rate-too-low")
 def low_rate() -> None:
     model = stack(3)

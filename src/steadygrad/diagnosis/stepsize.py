@@ -79,7 +79,8 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
         argument.add(0.35, f"the first steps drove the loss from {shape.initial:.3g} up to {shape.worst:.3g}")
     dead = findings.first("dead-units")
-    if dead is not None and dead.evidence["share"] - dead.evidence["share_at_start"] > 0.3 and hardest > 0.05:
+    died = dead is not None and dead.evidence["share"] - dead.evidence["share_at_start"] > 0.3 and hardest > 0.05
+    if died:
         argument.add(0.6, "units died right after steps that large")
     growth = weight_growth(view)
     if growth > 2:
@@ -92,7 +93,9 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.4, "the loss was far too high before the first step")
     if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
         argument.doubt(0.6, "the updates are not large")
-    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2 and raised is None:
+    # Of units that died in a leap of the weights, what came after says nothing: they have no gradient any more.
+    typical_counts = raised is None and not (died and growth > 5)
+    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2 and typical_counts:
         argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from steadygrad.detectors.activations import dead_layers, saturated_layers
 from steadygrad.detectors.gradients import depth_flow, time_decades
 from steadygrad.detectors.losses import has_stalled
-from steadygrad.detectors.updates import settled
+from steadygrad.detectors.updates import settled, weight_growth
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.online import largest, median
 from steadygrad.view import View
@@ -204,8 +204,9 @@ def _dying(findings: Findings, argument: Argument) -> None:
     if share - before > 0.3 and len(view.matrix_ratio) and largest(view.matrix_ratio) < 1e-2:
         argument.doubt(0.6, "no step was large enough to push them there: hardly any signal arrives")
     ratio = settled(view)
-    if len(ratio) and largest(view.matrix_ratio[: max(3, len(ratio) // 3)]) > 0.2 and before < 0.3:
-        argument.doubt(0.2, "large updates came first: the rate may be the cause behind")
+    early = largest(view.matrix_ratio[: max(3, len(ratio) // 3)]) if len(ratio) else 0.0
+    if (early > 0.2 and before < 0.3) or (share - before > 0.3 and early > 0.1 and weight_growth(view) > 5):
+        argument.doubt(0.3, "large updates came first: the rate may be the cause behind")
 
 
 def _feeding(view: View, site: int) -> tuple[str, ...]:
