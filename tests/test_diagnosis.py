@@ -191,7 +191,6 @@ def high_rate() -> None:
     train(model, sgd(model, 12.0))
 
 
-@fault("learning-rate-too-high")
 def raised_rate() -> None:
     model = stack(3)
     optimizer = sgd(model, 0.05)
@@ -200,7 +199,6 @@ def raised_rate() -> None:
     train(model, optimizer, steps=200)
 
 
-@fault("learning-rate-too-high")
 def rate_that_kills_units() -> None:
     model = stack(8)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -454,6 +452,19 @@ def test_a_failed_observation_does_not_hide_what_was_seen_before() -> None:
         Net().train(60, loss=lambda s: falling(s) if s < 40 else math.nan).fact("observation-failed", 50, error="x")
     )
     assert answer.verdict == "unhealthy"
+
+
+def test_a_rate_that_is_raised_too_far_is_named_by_that() -> None:
+    _, answer = observed(raised_rate)
+    assert "diverging-loss" in [s.code for s in answer.symptoms]
+    assert answer.causes[0].code == "learning-rate-too-high"
+    assert answer.causes[0].evidence[0].startswith("the rate had just been raised from 0.05 to 6")
+
+
+def test_units_that_a_rate_kills_are_its_doing() -> None:
+    _, answer = observed(rate_that_kills_units)
+    assert "dead-units" in [s.code for s in answer.symptoms]
+    assert [c.code for c in answer.causes][:2] == ["learning-rate-too-high", "dying-relu"]
 
 
 @pytest.mark.parametrize("spoil", [0, 1, 100])
