@@ -238,3 +238,17 @@ def test_probabilities_for_logits_are_placed_at_the_module_the_loss_and_its_crit
     places = location(monitor.close(), "loss-misuse")
     call, built = line_of("error = criterion"), line_of("criterion = nn")
     assert places == f"3 (test_places.py:{call}, test_places.py:{built})"
+
+
+def test_a_corrupt_batch_is_placed_at_the_first_module_and_the_line_that_feeds_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    with steadygrad.watch(model) as monitor:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for step in range(30):
+            x = torch.randn(32, 8) if step != 20 else torch.full((32, 8), float("nan"))
+            misfit = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            misfit.backward()
+            optimizer.step()
+    assert location(monitor.close(), "corrupt-batch") == f"0 (test_places.py:{line_of('misfit = (model')})"

@@ -64,6 +64,11 @@ SCRIPTS = {
         "from dataclasses import dataclass\n@dataclass\nclass Config:\n    lr: float = 3.0\n"
         "cfg = Config(lr=9.0)  # <- here\nbuild(params, lr=cfg.lr)\n"
     ),
+    "argparse beside another optimizer": (
+        "import argparse\np = argparse.ArgumentParser()\n"
+        "p.add_argument('--lr', type=float, default=6.0)  # <- here\n"
+        "args = p.parse_args([])\nother = lambda *a, **k: None\nother(params, lr=0.1)\nbuild(params, lr=args.lr)\n"
+    ),
     "a nested dict": "C = {\n    'optim': {'lr': 1e-7},  # <- here\n}\nbuild(params, lr=C['optim']['lr'])\n",
     "dict()": "C = dict(\n    lr=1e-7,  # <- here\n)\nbuild(params, lr=C['lr'])\n",
     "keywords unpacked": "C = {\n    'lr': 1e-7,  # <- here\n}\nbuild(params, **C)\n",

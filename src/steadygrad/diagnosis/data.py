@@ -90,10 +90,12 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
 
 
 def _entrance(view: View, what: str) -> str:
-    """Where such data enters: the loss for targets, the first module for inputs."""
+    """Where such data enters: the loss for targets, the first module for inputs, with the line that feeds it."""
     if "target" in what and view.loss_calls:
         return _site(view.loss_calls[0])
-    return next((s.name for s in view.sites if s.params and s.name), "") or view.input_parameter
+    first = next((s.name for s in view.sites if s.params and s.name), "") or view.input_parameter
+    line = view.set_at("backward", "loss").partition(" (")[0]
+    return f"{first} ({line})" if first and line else first or line
 
 
 def _worst_spikes(view: View) -> list[Spike]:

@@ -206,10 +206,10 @@ def _in_groups(target: ast.expr) -> bool:
 
 
 def _keywords(scope: Scope, name: str) -> Iterator[ast.expr]:
-    """``Config(lr=...)``, ``dict(lr=...)``, ``{"lr": ...}``; not what the value is handed on to."""
+    """``Config(lr=...)``, ``dict(lr=...)``, ``{"lr": ...}``; not another optimizer, which is given parameters too."""
     current = {id(call) for call in scope.calls_at(scope.line)}
     for node in ast.walk(scope.tree):
-        if isinstance(node, ast.Call) and id(node) not in current:
+        if isinstance(node, ast.Call) and id(node) not in current and (not node.args or called(node) == "replace"):
             yield from (k.value for k in node.keywords if k.arg == name and _plain(k.value))
         elif isinstance(node, ast.Dict):
             for word, value in zip(node.keys, node.values, strict=True):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import FrameType
 
 #: Longer files are not read.
-_LONGEST = 20_000
+_LONGEST = 5000
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
