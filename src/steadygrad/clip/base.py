@@ -26,15 +26,15 @@ class Clipper(ABC):
     Args:
         error_if_nonfinite: raise :class:`steadygrad.NonFiniteError`, which names the parameters, instead. This reads
             the result, so on an accelerator it waits for the device at every step.
-
-    Attributes:
-        foldable: whether one factor for all gradients says everything, so that an optimizer's kernel can apply it.
     """
-
-    foldable: bool = False
 
     def __init__(self, *, error_if_nonfinite: bool = False) -> None:
         self.error_if_nonfinite = error_if_nonfinite
+
+    @property
+    def foldable(self) -> bool:
+        """Whether one factor for all gradients says everything, so that an optimizer's kernel can apply it."""
+        return False
 
     @torch.no_grad()
     def __call__(self, parameters: Parameters) -> ClipInfo:
@@ -115,7 +115,7 @@ class WrappingClipper(Clipper):
         self.clipper = clipper
 
     @property
-    def foldable(self) -> bool:  # type: ignore[override]
+    def foldable(self) -> bool:
         """As the clipper inside."""
         return self.clipper.foldable
 

@@ -49,7 +49,7 @@ class Chain(Clipper):
         self.clippers = clippers
 
     @property
-    def foldable(self) -> bool:  # type: ignore[override]
+    def foldable(self) -> bool:
         """Whether every member's effect is one factor."""
         return self._at_once and all(clipper.foldable for clipper in self.clippers)
 

@@ -108,7 +108,7 @@ class AdaptiveUnit(Clipper):
         weights, _ = _all_units([_weights(gradients, i) for i in members], rows, non_finite.device)
         own = sizes.square()
         if gradients.layouts is not None:
-            squares = torch.stack([own, weights.square()], dim=1).split(counts)  # type: ignore[no-untyped-call]
+            squares = torch.split(torch.stack([own, weights.square()], dim=1), counts)
             whole = whole_units(squares, [gradients.layouts[i] for i in members], rows)
             sizes, weights = torch.cat(whole).sqrt().unbind(1)
         bound = self.scale * factor * weights.clamp_min(self.eps)
