@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Timer
@@ -18,14 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from steadygrad.records import Candidate, Cause, Diagnosis, RemedySpec, TrialResult
+from steadygrad.history import History
+from steadygrad.records import Candidate, Cause, Diagnosis, RemedySpec, StepRecord, TrialResult
 from steadygrad.trials import numbers
 from steadygrad.trials.job import Attempt, Job, Script
-from steadygrad.trials.judge import EQUAL, Standing, best_of, noise_of, relieved, scale_for, standing
+from steadygrad.trials.judge import EQUAL, Standing, adversarial, best_of, noise_of, relieved, scale_for, standing
 from steadygrad.trials.local import LocalBackend
 from steadygrad.trials.result import confirmed
 from steadygrad.trials.stopping import BROKEN, Rule, hopeless
 from steadygrad.trials.workplace import listing, workplace, written
+from steadygrad.view import View
 
 CONTROL = Candidate((), "", "", "control")
 NO_OP = Candidate((RemedySpec("no-op"),), "", "", "no-op")
@@ -281,6 +283,27 @@ def test_adversaries_are_judged_by_health_alone() -> None:
     (found,) = judged(control, [trial(LOWER, 1.3)], adversarial=True)
     assert found.works
     assert found.improvement == 2.0
+
+
+def test_a_certain_cause_without_symptoms_is_something_to_get_rid_of() -> None:
+    """Measured with a Wasserstein critic whose gradients are never cleared."""
+    control = [replace(trial(CONTROL, 2.2), verdict="unhealthy")]
+    same, cured = judged(
+        control, [replace(trial(CLIP, 1.7), verdict="unhealthy")], [trial(LOWER, -0.3)], adversarial=True
+    )
+    assert cured.works
+    assert not same.works
+
+
+@pytest.mark.parametrize(("second", "expected"), [(lambda step: 1 / step, False), (lambda step: 0.5, True)])
+def test_two_optimizers_of_one_loss_are_no_adversaries(second: Callable[[int], float], expected: bool) -> None:
+    history = History()
+    for step in range(1, 40):
+        history.add(StepRecord(2 * step - 1, stream=0, loss=1 / step))
+        history.add(StepRecord(2 * step, stream=1, loss=second(step)))
+    view = View(history)
+    assert view.interleaved
+    assert adversarial(view) is expected
 
 
 def test_a_calm_run_is_a_relief_where_the_loss_was_fine() -> None:

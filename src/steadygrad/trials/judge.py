@@ -23,6 +23,7 @@ from statistics import fmean
 from steadygrad.records import Candidate, TrialResult
 from steadygrad.trials.numbers import interval
 from steadygrad.trials.stopping import DIVERGED
+from steadygrad.view import View
 
 #: An improvement below this is not worth a change of the script: 5% of the loss, or of the way from start to best.
 MATERIAL = 0.05
@@ -94,7 +95,8 @@ class Scale:
         if result.status in ("stopped-early", "not-applicable", "cut") and not lost:
             return None
         if self.kind == "health":
-            return float(len(result.symptoms)) if result.status == "finished" else 10.0
+            least = 0 if result.verdict == "healthy" else 1  # a cause that is certain needs no symptom
+            return float(max(len(result.symptoms), least)) if result.status == "finished" else 10.0
         nothing = result.loss is None or result.status != "finished" or (self.void and lowest([result]) < 0)
         if nothing:
             return self.unlearned(result.seed)
@@ -137,6 +139,14 @@ def scale_for(control: Sequence[TrialResult], others: Iterable[TrialResult], *, 
         return Scale("log", {}, floor=FLOOR, void=True)
     best = min((r.loss for r in kept if r.loss is not None), default=0.0)
     return Scale("linear", start, max(abs(fmean(start.values()) - best), 1e-12))
+
+
+def adversarial(view: View) -> bool:
+    """Whether two optimizers take turns, each with a loss of its own, as in a GAN; parts of one model share theirs."""
+    losses = [s.loss.values().tolist() for s in view.streams if s.steps > 2]
+    steps = zip(*losses, strict=False)
+    shared = all(len({repr(loss) for loss in step}) == 1 for step in steps)  # NaN is like NaN
+    return view.interleaved and not shared
 
 
 def lowest(results: Iterable[TrialResult]) -> float:

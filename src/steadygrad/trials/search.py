@@ -20,6 +20,7 @@ from steadygrad.trials.job import Attempt, Job, Script
 from steadygrad.trials.judge import (
     Scale,
     Standing,
+    adversarial,
     best_first,
     best_of,
     in_order,
@@ -123,7 +124,7 @@ class Search:
             self.remarks.append(f"the control run cannot be read: {error}")
             return History()
         view = View(history)
-        self._adversarial = view.interleaved
+        self._adversarial = adversarial(view)
         rates = view.main.lr.values() if view.main is not None else ()
         self._rate = float(max(rates, default=math.nan))
         if attempt.result.status == "cut":
