@@ -252,3 +252,11 @@ def test_a_corrupt_batch_is_placed_at_the_first_module_and_the_line_that_feeds_i
             misfit.backward()
             optimizer.step()
     assert location(monitor.close(), "corrupt-batch") == f"0 (test_places.py:{line_of('misfit = (model')})"
+
+
+def test_a_gradient_that_fades_in_training_is_told_by_how_much() -> None:
+    net = Net(layers=6)
+    net.train(100, loss=flat, ratio=1e-3, signal=lambda s: net.along_depth(100.0 if s == 1 else 1e-6, 1.0))
+    assert "shrinks by a factor of 1e" in symptom(net, "vanishing-gradients").message
+    shown = symptom(net, "vanishing-gradients").message.split("1e")[1].split()[0]
+    assert int(shown) == pytest.approx(-symptom(net, "vanishing-gradients").evidence["decades_median"], abs=1)

@@ -144,7 +144,8 @@ def _vanishing(view: View) -> Iterator[Symptom]:
         start = flows[0]
         if min(decades, start.decades) < -3 and decades < -2 and start.steady > 0.6 and _starved(view, decades):
             first, last = start.sites[0].name, start.sites[-1].name
-            message = f"the gradient shrinks by a factor of 1e{-start.decades:.0f} from {last} back to {first}"
+            shrinks = -min(decades, start.decades)
+            message = f"the gradient shrinks by a factor of 1e{shrinks:.0f} from {last} back to {first}"
             evidence = {"decades": start.decades, "decades_median": decades, "layers": float(len(start.sites))}
             yield Symptom("vanishing-gradients", "critical", first, 1, _last(view), evidence, message)
     else:
