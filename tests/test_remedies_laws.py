@@ -740,6 +740,19 @@ def test_inputs_are_standardised_by_feature() -> None:
     torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
 
 
+def test_a_sequence_is_standardised_by_itself() -> None:
+    torch.manual_seed(0)
+    x = 1200 + torch.randn(6, 20, 2).cumsum(1) * 3
+    seen: list[Tensor] = []
+    model = Tagger()
+    model.rnn = nn.LSTM(2, 8, batch_first=True)
+    model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    _, notes = treated(["standardize-input:sample"], lambda: trained(model, x))
+    assert notes == ["applied: each sequence is standardised by itself"]
+    torch.testing.assert_close(seen[0].mean(1), torch.zeros(6, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[0].std(1, correction=0), torch.ones(6, 2), atol=1e-2, rtol=0)
+
+
 def fitted_by_hand(x: Tensor, y: Tensor, lr: float) -> float:
     """``w * x + b`` without any module; the loss at the end."""
     w, b = (torch.zeros((), requires_grad=True) for _ in range(2))

@@ -502,6 +502,14 @@ def test_a_scale_is_put_out_by_softplus() -> None:
     assert len(result.lines) == 1
 
 
+def test_sequences_are_standardised_by_themselves() -> None:
+    source = (ZOO / "blind" / "faulty" / "exchange_rates.py").read_text()
+    result = propose(source, "train.py", [parse_spec("standardize-input:sample")])
+    assert not result.unsupported
+    assert ".mean(1, keepdim=True)) / (" in result.diff
+    assert len(result.lines) == 1
+
+
 def test_a_divergence_is_given_logarithms() -> None:
     name = "distill_student"
     source = (ZOO / "heldout" / "faulty" / f"{name}.py").read_text()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
+from steadygrad.interventions.values import one_of
 from steadygrad.records import RemedySpec
 
 #: Statistics are gathered over at most this many batches and samples, then kept.
@@ -19,6 +20,8 @@ BATCHES, SAMPLES = 10, 2000
 LARGE, SMALL, OFFSET = 3.0, 0.1, 3.0
 #: Fewer values than these may be coefficients rather than data.
 SEVERAL = 8
+#: A spread below this share of the mean is rounding.
+TINY = 1e-6
 
 
 class Scale:
@@ -80,8 +83,8 @@ def feature_axis(x: Tensor) -> int:
 class Standardize:
     """Standardises the floating-point arguments of root models whose size or offset is off."""
 
-    def __init__(self, stage: Stage, report: Report) -> None:
-        self._stage, self._report = stage, report
+    def __init__(self, stage: Stage, report: Report, *, by_sample: bool) -> None:
+        self._stage, self._report, self._by_sample = stage, report, by_sample
         self._scales: WeakKeyDictionary[nn.Module, dict[str, Scale]] = WeakKeyDictionary()
         stage.on_input(self.change)
 
@@ -110,17 +113,30 @@ class Standardize:
             scale.learn(value)
         if not scale.wanted or value.shape[scale.features] != len(scale.moments()[0]):
             return value
+        if self._by_sample:
+            return self._of_itself(value)
         mean, std = scale.moments()
         self._report.applied(
             f"input standardised: mean {float(mean.mean()):.3g}, std {math.sqrt(float(std.square().mean())):.3g}"
         )
         return scale(value)
 
+    def _of_itself(self, x: Tensor) -> Tensor:
+        """A sequence whose level wanders says more by how it moves than by where it is."""
+        along = [axis for axis in range(1, x.dim()) if axis != feature_axis(x)]
+        if not along:
+            return x
+        self._report.applied("each sequence is standardised by itself")
+        std, mean = torch.std_mean(x, dim=along, correction=0, keepdim=True)
+        return (x - mean) / (std + TINY * mean.abs() + torch.finfo(x.dtype).tiny)
+
 
 def standardize_input(stage: Stage, spec: RemedySpec, report: Report) -> None:
-    """Mean 0 and spread 1 by feature, by the statistics of the first training batches."""
-    Standardize(stage, report)
-    _Products(stage, report)
+    """Mean 0, spread 1: by feature, with the statistics of the first training batches; or each sequence by itself."""
+    by_sample = one_of(spec, "feature", "sample") == "sample"
+    Standardize(stage, report, by_sample=by_sample)
+    if not by_sample:
+        _Products(stage, report)
 
 
 class _Products:

@@ -17,6 +17,10 @@ def _standardize_words(view: View, cause: Cause) -> tuple[str, str]:
     )
 
 
+def _standardize_values(view: View, cause: Cause) -> list[str]:
+    return ["", "sample"] if any(site.kind == "recurrent" for site in view.sites) else [""]
+
+
 def _logits_words(view: View, cause: Cause) -> tuple[str, str]:
     return (
         "The loss applies (log-)softmax or sigmoid itself: give it the raw outputs. Twice applied, the gradient all "
@@ -65,6 +69,7 @@ REMEDIES = (
         "Use the same mean and std at evaluation.",
         "standardize-input",
         _standardize_words,
+        _standardize_values,
     ),
     Remedy(
         "loss-on-logits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import libcst as cst
 
@@ -18,6 +18,8 @@ _KEEPS = ("unsqueeze", "float", "to", "transpose", "permute", "contiguous", "dou
 def standardize_input(task: Task) -> None:
     """Mean 0 and spread 1: right after the tensor is made, or in front of the model with the run's own numbers."""
     models = Models(task.script, task.names, task.training)
+    if task.one_of("feature", "sample") == "sample":
+        return _put_in_front(task, models, _by_itself, "of each sequence by itself")
     tensors = list(dict.fromkeys(_fed(task, models)))
     made = [(name, place) for name in tensors if (place := _made(task, name)) is not None]
     if made:
@@ -138,21 +140,30 @@ def _in_front(task: Task, models: Models) -> None:
     if mean is None or not std or _by_feature(task):
         raise Refused("the tensor that holds the data was not found: standardise what the model is fed")
     numbers = f"- {write(float(f'{mean:.3g}'))}) / {write(float(f'{std:.3g}'))}"
+    _put_in_front(task, models, lambda x: f"({x} {numbers}", "of this run")
+
+
+def _by_itself(x: str) -> str:
+    return f"({x} - {x}.mean(1, keepdim=True)) / ({x}.std(1, keepdim=True) + 1e-6)"
+
+
+def _put_in_front(task: Task, models: Models, standardised: Callable[[str], str], whose: str) -> None:
+    """At the beginning of the model's forward, or where it is called."""
     for owner in models.root_classes:
         forward = next((f for f in task.script.find(cst.FunctionDef, owner) if f.name.value == "forward"), None)
         if forward is not None and len(forward.params.params) > 1 and models.classes:
             name = forward.params.params[1].name.value
             first = _first_statement(forward)
-            task.script.before(first, f"{name} = ({name} {numbers}")
-            task.say(f"{name} is standardised with the mean and spread of this run", first)
+            task.script.before(first, f"{name} = {standardised(name)}")
+            task.say(f"{name} is standardised with the mean and spread {whose}", first)
             return
     calls = [c for c in _model_calls(task, models) if c.args]
     if not calls:
         raise Refused("the calls of the model were not found")
     for call in calls:
         value = call.args[0].value
-        task.script.replace(value, f"({task.script.atom(value)} {numbers}")
-        task.say("the input is standardised with the mean and spread of this run", call)
+        task.script.replace(value, standardised(task.script.atom(value)))
+        task.say(f"the input is standardised with the mean and spread {whose}", call)
 
 
 def _first_statement(function: cst.FunctionDef) -> cst.CSTNode:
