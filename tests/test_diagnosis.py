@@ -467,6 +467,18 @@ def test_units_that_a_rate_kills_are_its_doing() -> None:
     assert [c.code for c in answer.causes][:2] == ["learning-rate-too-high", "dying-relu"]
 
 
+@pytest.mark.parametrize("share", [1.0, 1 / 32])
+def test_a_sum_is_misuse_only_while_it_is_one(share: float) -> None:
+    def run() -> None:
+        model = stack(3)
+        train(model, sgd(model, 0.5 / share), loss=lambda x, y: F.cross_entropy(x, y, reduction="sum") * share)
+
+    history, answer = observed(run)
+    assert [fact.data["reduction"] for fact in history.facts("loss-call")][:1] == ["sum"]
+    said = [line for cause in answer.causes for line in cause.evidence if "the loss is summed" in line]
+    assert bool(said) == (share == 1.0)
+
+
 @pytest.mark.parametrize("spoil", [0, 1, 100])
 def test_nan_in_the_records_never_raises(spoil: int) -> None:
     net = Net(8, "tanh").train(101, loss=flat)

@@ -207,9 +207,15 @@ def _broadcast(call: dict[str, Any], argument: Argument) -> None:
         )
 
 
+def _is_divided(call: dict[str, Any]) -> bool:
+    """Whether what went into the backward pass is far less than the sum: a mean by another name."""
+    value, loss = abs(float(call.get("value", 0.0))), abs(float(call.get("loss", math.inf)))
+    return loss < 0.5 * value
+
+
 def _sum_reduction(findings: Findings, argument: Argument) -> None:
     view = findings.view
-    summed = [c for c in view.loss_calls if c.get("reduction") == "sum"]
+    summed = [c for c in view.loss_calls if c.get("reduction") == "sum" and not _is_divided(c)]
     if not summed or argument.weights:
         return
     size = max(math.prod(c.get("target_shape") or c.get("prediction_shape") or [1]) for c in summed)
