@@ -18,7 +18,6 @@ from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
 from steadygrad.monitor.clipping import Clips
-from steadygrad.monitor.details import weights_before
 from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
@@ -264,7 +263,7 @@ class Monitor:
         if stream.index in self._stepped:
             self._close_iteration()
         if self._schedule.sampled:
-            self._remember_weights(stream)
+            self._streams.remember_weights(stream)
         if closure:
             return
         measured = self._pending.measured = self._gradients.measure(stream, optimizer, self._pending)
@@ -308,13 +307,6 @@ class Monitor:
         self._pending = Pending()
         self.probe = None
 
-    def _remember_weights(self, stream: Stream) -> None:
-        parameters = self._streams.parameters(stream)
-        if stream.sharded:
-            parameters = [stats.local(p) for p in parameters]
-        if parameters and not stream.unreal:
-            stream.weights = weights_before(parameters, stream.rows)
-
     def _close_if_complete(self, stream: Stream) -> None:
         """An iteration ends when every optimizer of the previous one has stepped again."""
         self._stepped.append(stream.index)
@@ -340,21 +332,15 @@ class Monitor:
         if measured is not None and not stream.functional and len(measured.rows):
             stream.keep_untouched(self.registry.reference(measured.steepest))
         if self._schedule.sampled:
-            self._remember_weights(stream)
+            self._streams.remember_weights(stream)
 
     def _close_manual(self) -> None:
         stream, self._manual = self._manual, None
-        if stream is not None and not self._is_accumulating(stream):
+        if stream is not None and not stream.is_accumulating(at_most=NEVER_STEPS):
             self._emit(stream, None)
             stream.functional = []
             self._stepped.append(stream.index)
             self._close_iteration()
-
-    def _is_accumulating(self, stream: Stream) -> bool:
-        """Whether nothing has been updated since: a further backward pass adds to the same gradients."""
-        same = stream.is_untouched() and stream.merged < NEVER_STEPS
-        stream.merged = stream.merged + 1 if same else 0
-        return stream.merged > 0
 
     def finish(self) -> None:
         """The script ended: close what is open."""

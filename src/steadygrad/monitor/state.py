@@ -83,6 +83,12 @@ class Stream:
         parameter = kept[0]() if kept is not None else None
         return kept is not None and parameter is not None and torch.equal(_thinned(parameter), kept[1])
 
+    def is_accumulating(self, *, at_most: int) -> bool:
+        """Whether nothing has been updated since: one more backward pass adds to the same gradients."""
+        same = self.is_untouched() and self.merged < at_most
+        self.merged = self.merged + 1 if same else 0
+        return self.merged > 0
+
     def holder(self) -> Any:
         """The optimizer, or None: gone, or the script updates by itself."""
         return self.optimizer() if self.optimizer is not None else None

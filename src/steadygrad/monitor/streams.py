@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steadygrad import stats
 from steadygrad.frames import user_frame
+from steadygrad.monitor.details import weights_before
 from steadygrad.monitor.state import Rows, Sink, Stream
 from steadygrad.naming import Registry
 from steadygrad.records import OptimizerInfo
@@ -93,6 +94,14 @@ class Streams:
             stream.ids, stream.unreal = ids, any(p.is_meta for p in living)
         stream.rows = np.array([self._registry.index_of(p) for p in living], dtype=np.int64)
         return living
+
+    def remember_weights(self, stream: Stream) -> None:
+        """Keep what the coming update will be measured against."""
+        parameters = self.parameters(stream)
+        if stream.sharded:
+            parameters = [stats.local(p) for p in parameters]
+        if parameters and not stream.unreal:
+            stream.weights = weights_before(parameters, stream.rows)
 
     def gradients(self, stream: Stream) -> tuple[list[Tensor], Rows]:
         """The gradients that exist, and their rows."""
