@@ -69,6 +69,11 @@ SCRIPTS = {
         "p.add_argument('--lr', type=float, default=6.0)  # <- here\n"
         "args = p.parse_args([])\nother = lambda *a, **k: None\nother(params, lr=0.1)\nbuild(params, lr=args.lr)\n"
     ),
+    "a parameter group": (
+        "build(\n    [\n        {'params': params, 'lr': 1.0},  # <- here\n"
+        "        {'params': [], 'lr': 0.0},\n    ],\n)\n"
+    ),
+    "two parameter groups": "build(\n    [\n        {'lr': 1.0},\n        {'lr': 2.0},\n    ],\n)\n",
     "a nested dict": "C = {\n    'optim': {'lr': 1e-7},  # <- here\n}\nbuild(params, lr=C['optim']['lr'])\n",
     "dict()": "C = dict(\n    lr=1e-7,  # <- here\n)\nbuild(params, lr=C['lr'])\n",
     "keywords unpacked": "C = {\n    'lr': 1e-7,  # <- here\n}\nbuild(params, **C)\n",

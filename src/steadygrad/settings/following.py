@@ -18,10 +18,22 @@ def argument(scope: Scope, calls: list[ast.Call], keyword: str, position: int) -
         given = next((k.value for k in call.keywords if k.arg == keyword), None)
         if given is None and position >= 0 and len(call.args) > position and not _starred(call.args):
             given = call.args[position]
+        given = given if given is not None else _of_group(call, keyword)
         if given is not None:
             return resolve(scope, given, 0)
     spread = [k.value for call in calls for k in call.keywords if k.arg is None]
     return _entry(scope, keyword, 0) if spread or any(_starred(c.args) for c in calls) else ""
+
+
+def _of_group(call: ast.Call, keyword: str) -> ast.expr | None:
+    """The one value, other than zero, that parameter groups written in the call give: ``{"params": p, "lr": 1.0}``."""
+    found = []
+    for node in (n for argument in call.args for n in ast.walk(argument) if isinstance(n, ast.Dict)):
+        for word, value in zip(node.keys, node.values, strict=True):
+            zero = isinstance(value, ast.Constant) and not value.value
+            if isinstance(word, ast.Constant) and word.value == keyword and not zero:
+                found.append(value)
+    return found[0] if len(found) == 1 else None
 
 
 def _starred(arguments: list[ast.expr]) -> bool:
