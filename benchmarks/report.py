@@ -21,7 +21,7 @@ METHOD = (
     "Each tool runs in its own process beside a process with the plain loop (forward, backward, clip_grad_norm_, "
     "step); the two take turns in blocks of {block} steps after {warmup} untimed ones, {rounds} pairs, order "
     "alternating. Shown: median of the per-pair ratios tool/plain with a 95% bootstrap interval. {threads} torch "
-    "thread(s), garbage collector off inside a block, perf_counter_ns, device synchronised at the ends of a block."
+    "thread(s), garbage collector off inside a block, {clock}, device synchronised at the ends of a block."
 )
 
 
@@ -51,7 +51,9 @@ def _field(path: str, key: str) -> str | None:
 
 def method(plan: Plan) -> str:
     """The method in words."""
-    return METHOD.format(block=plan.block, warmup=plan.warmup, rounds=plan.rounds, threads=plan.threads)
+    return METHOD.format(
+        block=plan.block, warmup=plan.warmup, rounds=plan.rounds, threads=plan.threads, clock=f"{plan.clock} time"
+    )
 
 
 def print_machine(console: Console, facts: dict[str, Any], plan: Plan) -> None:
