@@ -33,6 +33,7 @@ from steadygrad.trials.reading import FIX_FILE, read_fix
 from steadygrad.trials.result import FixResult, Patch, to_fix_json
 from steadygrad.trials.search import CONTROL, LEADERS, Search
 from steadygrad.trials.settings import Settings
+from steadygrad.trials.stopping import Rule
 from steadygrad.trials.words import gain, headline, outcome
 
 NO_OP = Candidate((RemedySpec("no-op"),), "", "the script as it is", "no-op")
@@ -81,16 +82,11 @@ class Observed(Search):
     """A search whose control has been diagnosed already."""
 
     def _observe(self) -> History:
-        attempt = self._run([self._job(CONTROL, 0, self._rule())], math.inf)[0]
+        attempt = self._run([self._job(CONTROL, 0, Rule(self.settings.steps))], math.inf)[0]
         self.control, self.diagnosis, self.plain_seconds = [attempt.result], SICK, 100.0
         history = History()
         history.add(StepRecord(1, loss=1.0))
         return history
-
-    def _rule(self) -> Any:
-        from steadygrad.trials.stopping import Rule
-
-        return Rule(self.settings.steps)
 
 
 def search(
@@ -137,6 +133,7 @@ def test_later_candidates_are_held_against_the_best_of_the_first() -> None:
     bars = [job.rule.best for job in bench.jobs if job.seed == 0]
     assert bars[:7] == [None] * 7  # control, no-op and the first five
     assert set(bars[7:]) == {0.2}
+    assert {job.rule.usual for job in bench.jobs[1:]} == {2.0}, "and all against what the control reaches itself"
 
 
 def test_what_ends_at_nothing_leaves_the_others_their_time() -> None:

@@ -132,6 +132,14 @@ def test_hopeless(losses: list[float], best: float | None, why: str) -> None:
     assert hopeless(Rule(300, best), losses) == why
 
 
+def test_a_loss_that_rises_in_the_script_as_it_is_may_rise_in_a_trial() -> None:
+    """Measured with Q-learning, whose loss begins at nothing and follows its own targets."""
+    rising = falling(1.03, 100, start=0.001)
+    assert hopeless(Rule(300), rising) == "diverged"
+    assert hopeless(Rule(300, usual=0.016), rising) == ""
+    assert hopeless(Rule(300, usual=0.016), falling(1.1, 100, start=0.001)) == "diverged"
+
+
 @given(st.floats(0.9, 1.0), st.integers(30, 300), finite)
 def test_what_is_better_than_the_best_is_never_stopped(rate: float, steps: int, start: float) -> None:
     losses = falling(rate, steps, start)

@@ -197,7 +197,7 @@ class Search:
         if not leaders or self.settings.seeds < 2:
             return
         self._display.say("Repeating the best with other seeds")
-        rule = Rule(self.steps)
+        rule = self._rule()
         together = leaders if len(self.control) > 1 else (CONTROL, *leaders)
         jobs = [self._job(c, s, rule) for s in range(1, self.settings.seeds) for c in together]
         self._run(jobs, self._deadline(), keep=True)
@@ -207,7 +207,7 @@ class Search:
     def plain(self, script: Script) -> TrialResult:
         """Run another script, such as the patched one, for as many steps with the first seed."""
         self._display.say("Running the changed script")
-        job = replace(self._job(PATCHED, 0, Rule(self.steps)), script=script)
+        job = replace(self._job(PATCHED, 0, self._rule()), script=script)
         return self._run([job], time.monotonic() + job.timeout)[0].result
 
     def _round(self, candidates: Sequence[Candidate], seed: int) -> None:
@@ -222,9 +222,14 @@ class Search:
         ]
         finite = [max(e, scale.floor) for e in ends if e is not None]  # what ends below the floor is as good
         best = min(finite, default=None) if scale.kind == "log" else None
-        jobs = [self._job(c, seed, Rule(self.steps, None if c.changes_loss_scale else best)) for c in candidates]
+        jobs = [self._job(c, seed, self._rule(None if c.changes_loss_scale else best)) for c in candidates]
         reserve = self._trial_seconds * (self.settings.seeds - 1) * (LEADERS + 1) / self.settings.jobs
         self._run(jobs, self._deadline() - reserve, keep=True)
+
+    def _rule(self, best: float | None = None) -> Rule:
+        first = self.control[0] if self.control and self.control[0].status == "finished" else None
+        losses = sorted(loss for _, loss in first.curve if math.isfinite(loss)) if first is not None else []
+        return Rule(self.steps, best, losses[9 * len(losses) // 10] if losses else 0.0)
 
     def _job(self, candidate: Candidate, seed: int, rule: Rule, *, extend: int = 0, folder: str = "") -> Job:
         self._number += 1

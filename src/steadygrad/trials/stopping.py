@@ -27,10 +27,12 @@ class Rule:
     Args:
         steps: how many steps it is to take.
         best: the loss at the end of the best trial so far; None where losses cannot be compared.
+        usual: a loss that the script as it is reaches and comes back from: one that chases its own targets may rise.
     """
 
     steps: int
     best: float | None = None
+    usual: float = 0.0
 
 
 def hopeless(rule: Rule, losses: Sequence[float]) -> str:
@@ -47,7 +49,7 @@ def hopeless(rule: Rule, losses: Sequence[float]) -> str:
     if 4 * done < rule.steps or done < 30:
         return ""
     now, start = smoothed(losses, done), smoothed(losses, 1, 1)
-    if start > 0 and now > RUNAWAY * start:
+    if start > 0 and now > RUNAWAY * max(start, rule.usual):
         return DIVERGED
     if rule.best is None or 2 * done < rule.steps or min(losses) < 0 or rule.best <= 0:
         return ""
