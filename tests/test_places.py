@@ -260,3 +260,21 @@ def test_a_gradient_that_fades_in_training_is_told_by_how_much() -> None:
     assert "shrinks by a factor of 1e" in symptom(net, "vanishing-gradients").message
     shown = symptom(net, "vanishing-gradients").message.split("1e")[1].split()[0]
     assert int(shown) == pytest.approx(-symptom(net, "vanishing-gradients").evidence["decades_median"], abs=1)
+
+
+def test_a_batch_of_outliers_that_ruins_the_weights_comes_before_the_rate() -> None:
+    torch.manual_seed(0)
+    centres = torch.randn(3, 8)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    with steadygrad.watch(model) as monitor:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        for step in range(120):
+            y = torch.randint(3, (32,))
+            x = (centres[y] + 0.5 * torch.randn(32, 8)) * (3e4 if step == 24 else 1.0)
+            y = (y + 1) % 3 if step == 24 else y
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    causes = {c.code: c for c in monitor.close().causes}
+    assert next(iter(causes)) == "corrupt-batch"
+    assert any("no rate makes inputs" in o for o in causes["learning-rate-too-high"].against)

@@ -67,6 +67,14 @@ def odd_batch(view: View, batch: dict[str, float]) -> str | None:
     return None
 
 
+def first_outlier(view: View) -> int | None:
+    """The step of the first spike of the loss, where the inputs of its batch are outliers; None where they are not."""
+    spikes = [s for stream in view.streams for s in stream.spikes]
+    first = min(spikes, key=lambda s: s.step, default=None)
+    odd = odd_batch(view, first.batch) if first is not None and first.batch else None
+    return first.step if first is not None and odd is not None and odd.startswith("its inputs") else None
+
+
 def _corrupt(findings: Findings, argument: Argument) -> None:
     view = findings.view
     for spike in _worst_spikes(view):

@@ -11,6 +11,7 @@ from steadygrad.detectors.gradients import depth_flow
 from steadygrad.detectors.losses import rise_onset
 from steadygrad.detectors.updates import faded_rate, settled, total_move, weight_growth
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.diagnosis.data import first_outlier
 from steadygrad.diagnosis.initial import expected_loss
 from steadygrad.diagnosis.numerics import calm_before, origins
 from steadygrad.history import Array
@@ -91,6 +92,9 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     expected = expected_loss(view)
     if expected is not None and expected[0] > 5 * expected[1]:
         argument.doubt(0.4, "the loss was far too high before the first step")
+    outlier = first_outlier(view)
+    if outlier is not None:
+        argument.doubt(0.5, f"the trouble began at step {outlier}, whose inputs are outliers: no rate makes inputs")
     if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
         argument.doubt(0.6, "the updates are not large")
     # Of units that died in a leap of the weights, what came after says nothing: they have no gradient any more.
