@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,6 +82,13 @@ class Installed:
             self._undo.pop()()
 
 
+def several(value: Any) -> Any:
+    """The argument itself, or a list of what it would give only once."""
+    if type(value) in (Tensor, list, tuple):  # nearly always; to ask for an iterator takes ten times as long
+        return value
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def tensors_of(value: Any) -> list[Tensor]:
     """The tensors of an argument that may be one, or several, or something else altogether (a gradient edge)."""
     if isinstance(value, Tensor):
@@ -91,8 +98,10 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 def real(roots: list[Tensor]) -> bool:
     """Whether these are losses with a value: not on the meta device, not inside a functional transform."""
-    fake = any(t.is_meta or type(t).__name__ == "FakeTensor" for t in roots)
-    return bool(roots) and not fake and not in_transform()
+    for root in roots:
+        if root.is_meta or type(root).__name__ == "FakeTensor":
+            return False
+    return bool(roots) and not in_transform()
 
 
 def in_transform() -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from steadygrad.attach.watch import Watch
 from steadygrad.frames import user_frame
-from steadygrad.patching import Installed, real, tensors_of
+from steadygrad.patching import Installed, real, several, tensors_of
 
 
 class Backward:
@@ -28,7 +27,7 @@ class Backward:
         watch, monitor = self._watch, self._watch.monitor
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            tensors = list(tensors) if isinstance(tensors, Iterator) else tensors
+            tensors = several(tensors)
             roots = tensors_of(tensors)
             if watch.in_backward or not watch.here() or not real(roots):
                 return original(tensors, *args, **kwargs)
@@ -48,8 +47,7 @@ class Backward:
         watch, monitor = self._watch, self._watch.monitor
 
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            outputs = list(outputs) if isinstance(outputs, Iterator) else outputs
-            inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
+            outputs, inputs = several(outputs), several(inputs)
             roots, leaves = tensors_of(outputs), tensors_of(inputs)
             wanted = watch.here() and not watch.in_backward and not (kwargs.get("create_graph") or args[2:3] == (True,))
             wanted = wanted and real(roots) and bool(leaves) and all(t.is_leaf for t in leaves)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.nn.utils import clip_grad
 
 from steadygrad import notices
 from steadygrad.attach.watch import Watch, modes_are_active
-from steadygrad.patching import Installed, tensors_of
+from steadygrad.patching import Installed, several, tensors_of
 
 
 class Clipping:
@@ -34,7 +33,7 @@ class Clipping:
         def _get_total_norm(
             tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
         ) -> Any:
-            tensors = list(tensors) if isinstance(tensors, Iterator) else tensors
+            tensors = several(tensors)
             if isinstance(tensors, list) and watch.here() and not modes_are_active():
                 measured = watch.call(monitor.total_norm, tensors, norm_type, error_if_nonfinite, foreach)
                 if measured is not None:
@@ -49,7 +48,7 @@ class Clipping:
         def _clip_grads_with_norm_(
             parameters: Any, max_norm: float, total_norm: Tensor, foreach: bool | None = None
         ) -> Any:
-            parameters = list(parameters) if isinstance(parameters, Iterator) else parameters
+            parameters = several(parameters)
             if watch.here():
                 ours = foreach is None and not modes_are_active()
                 if watch.call(monitor.clipped, tensors_of(parameters), max_norm, total_norm, ours):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._foreach_utils import _group_tensors_by_device_and_dtype
 
 from steadygrad import stats
 from steadygrad.records import Clip
@@ -61,7 +62,7 @@ class Clips:
         first = gradients[0]
         if {*map(type, gradients)} != {Tensor} or first.is_meta:  # sets, because this is done at every step
             return None
-        if len({g.dtype for g in gradients}) > 1 or len({g.device for g in gradients}) > 1:
+        if len(_group_tensors_by_device_and_dtype([list(gradients)])) > 1:
             return None
         if {g.layout for g in gradients} != {torch.strided} or first.device.type not in ("cpu", "cuda"):
             return None

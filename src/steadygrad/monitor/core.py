@@ -200,7 +200,7 @@ class Monitor:
 
     def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any, ours: bool) -> bool:
         """``clip_grad_norm_`` is about to scale. True: it has been done here, to the bit (if ``ours``: it may be)."""
-        if any(p.is_meta for p in parameters):
+        if getattr(total, "is_meta", False):
             return False
         self._clips_itself = True
         if self._schedule.sampled:
