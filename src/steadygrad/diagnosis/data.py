@@ -180,7 +180,7 @@ def _doubled_activation(chain: list[str], view: View, argument: Argument) -> Non
 def _output_activation(view: View, op: str) -> str:
     """The module that applies the superfluous activation, with the line of the loss; "" where it is no module."""
     kind = {"LogSoftmax": "softmax"}.get(op, op.lower())
-    last = [s.name for s in view.sites if s.kind == "activation" and s.activation == kind][-1:]
+    last = [view.place(s.index) for s in view.sites if s.kind == "activation" and s.activation == kind][-1:]
     line = next((_site(call) for call in view.loss_calls if call.get("site")), "")
     return f"{last[0]} ({line})" if last and line else ""
 
