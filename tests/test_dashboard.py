@@ -16,6 +16,7 @@ from typing import Any
 import dash
 import numpy as np
 import pytest
+from interrupting import STEADYGRAD
 
 from steadygrad.dashboard import Follower, Serving, page
 from steadygrad.errors import InputError, StoreError
@@ -190,17 +191,9 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(tmp_path: Path) -> None:
         server.server_close()
 
 
-LIVE = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script has put into the background
-from steadygrad.cli import main
-main()
-"""
-
-
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     begun(tmp_path / "run").close()
-    words = [sys.executable, "-c", LIVE, "live", str(tmp_path), "--port", "0", "--no-browse"]
+    words = [*STEADYGRAD, "live", str(tmp_path), "--port", "0", "--no-browse"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None and process.stderr is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import STEADYGRAD
 from rich.console import Console
 
 from steadygrad.commands.fixing import seconds_of
@@ -575,7 +576,7 @@ def test_ctrl_c_ends_the_trials_and_keeps_what_was_found(tmp_path: Path) -> None
     slow = STEEP.replace("    optimizer.step()", "    optimizer.step(); import time; time.sleep(0.05)")
     (tmp_path / "train.py").write_text(slow + "open(f'ran-{__import__(\"os\").getpid()}', 'w')\n")
     with subprocess.Popen(
-        [*FIX, "--json", "answer.json", "--out", "run", "train.py"],
+        [*STEADYGRAD, "fix", "--json", "answer.json", "--out", "run", "train.py"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
