@@ -1,7 +1,7 @@
 # The same few commands for people and for CI. `make setup` first; the others do it when it is due.
 #   make demo    a training script that goes wrong: what is wrong, which remedy works on it, and the change
 #   make test    lint, types, tests
-#   make zoo     score diagnosis and repairs on scripts whose fault is known (the repairs take about an hour)
+#   make zoo     score diagnosis and repairs on scripts whose fault is known (the repairs take hours)
 #   make bench   what watching costs
 
 PYTHON ?= python3

@@ -465,6 +465,7 @@ def test_units_that_a_rate_kills_are_its_doing() -> None:
     _, answer = observed(rate_that_kills_units)
     assert "dead-units" in [s.code for s in answer.symptoms]
     assert [c.code for c in answer.causes][:2] == ["learning-rate-too-high", "dying-relu"]
+    assert any("large updates came first" in line for line in answer.causes[1].against)
 
 
 @pytest.mark.parametrize("share", [1.0, 1 / 32])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -132,9 +133,8 @@ def serve(place: Path, *, host: str, port: int, browse: bool) -> int:
     if browse:
         webbrowser.open(address)
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            server.serve_forever()
     finally:
         server.server_close()
     return 0
