@@ -24,7 +24,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=parts, help="one part of the benchmark; soak is run only if asked for")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--tools", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
-    parser.add_argument("--rounds", type=int, help="pairs of blocks")
+    parser.add_argument("--pairs", type=int, help="pairs of processes")
+    parser.add_argument("--rounds", type=int, help="blocks of each process")
     parser.add_argument("--threads", type=int, help="torch threads in each process")
     parser.add_argument("--clock", choices=("wall", "cpu"), help="cpu: the processes' own time, beside other programs")
     return parser.parse_args()
@@ -33,7 +34,7 @@ def parse() -> argparse.Namespace:
 def plan_of(args: argparse.Namespace) -> Plan:
     """The plan the options ask for."""
     plan = timing.QUICK if args.quick else Plan()
-    changes = {name: getattr(args, name) for name in ("rounds", "threads", "clock") if getattr(args, name)}
+    changes = {name: getattr(args, name) for name in ("pairs", "rounds", "threads", "clock") if getattr(args, name)}
     return replace(plan, **changes)
 
 

@@ -19,8 +19,9 @@ from benchmarks.workloads import WORKLOADS
 
 METHOD = (
     "Each tool runs in its own process beside a process with the plain loop (forward, backward, clip_grad_norm_, "
-    "step); the two take turns in blocks of {block} steps after {warmup} untimed ones, {rounds} pairs, order "
-    "alternating. Shown: median of the per-pair ratios tool/plain with a 95% bootstrap interval. {threads} torch "
+    "step); the two take turns in blocks of {block} steps after {warmup} untimed ones, {rounds} turns, order "
+    "alternating, with {pairs} pairs of processes. Shown: median of the turns' ratios tool/plain with a 95% bootstrap "
+    "interval, and that of all steps together. {threads} torch "
     "thread(s), garbage collector off inside a block, {clock}, device synchronised at the ends of a block."
 )
 
@@ -52,7 +53,12 @@ def _field(path: str, key: str) -> str | None:
 def method(plan: Plan) -> str:
     """The method in words."""
     return METHOD.format(
-        block=plan.block, warmup=plan.warmup, rounds=plan.rounds, threads=plan.threads, clock=f"{plan.clock} time"
+        block=plan.block,
+        warmup=plan.warmup,
+        rounds=plan.rounds,
+        pairs=plan.pairs,
+        threads=plan.threads,
+        clock=f"{plan.clock} time",
     )
 
 
@@ -88,7 +94,8 @@ def print_overhead(console: Console, results: list[Result]) -> None:
 def _cell(result: Result) -> str:
     if result.status != "ok":
         return f"[dim]{result.status}[/]"
-    return f"{result.ratio:.3f} ({result.low:.3f}-{result.high:.3f})\n[dim]{result.extra_us:+.0f} us[/]"
+    more = f"{result.extra_us:+.0f} us, all {result.total_ratio:.3f}"
+    return f"{result.ratio:.3f} ({result.low:.3f}-{result.high:.3f})\n[dim]{more}[/]"
 
 
 def print_store(console: Console, figures: dict[str, Any]) -> None:
