@@ -36,8 +36,9 @@ class Stepper:
 
     A step whose loss or gradient is not finite is taken not at all: parameters, optimizer state, step counts, clip
     statistics, schedulers and (with ``model``) BatchNorm's running statistics are bit for bit what they were. With a
-    fused Adam, AdamW, SGD or Adagrad the clip is folded into the optimizer's kernel. The optimizer stays what it is:
-    schedulers, hooks and checkpoints see the real one.
+    fused Adam, AdamW, SGD or Adagrad the clip is folded into the optimizer's kernel; many small tensors on the CPU are
+    updated together, which gives the same bits in less time. The optimizer stays what it is: schedulers, hooks and
+    checkpoints see the real one.
 
     Args:
         optimizer: one, or several that one loss trains. For a GAN make one stepper for each network.

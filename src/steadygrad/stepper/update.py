@@ -17,6 +17,7 @@ from steadygrad.guard.damping import damped
 from steadygrad.guard.running import RunningStatistics
 from steadygrad.guard.verdict import NONFINITE, NONFINITE_GRADIENT, OVERFLOW, Damping, Found, Limits
 from steadygrad.stepper.folding import alike, folded, realign, refusal
+from steadygrad.stepper.grouping import together
 from steadygrad.stepper.result import Outcome
 from steadygrad.stepper.scaling import Scaling
 from steadygrad.stepper.schedulers import Schedulers
@@ -139,11 +140,8 @@ class Update:
         needed = self.clip.foldable and float(used.coefficient) != 1.0
         for optimizer in step.optimizers:
             divisor = self._divisor(optimizer, step.gradients, used) if needed else None
-            if step.damping is None and divisor is None:
+            with damped(optimizer, step.damping), folded(optimizer, divisor), together(optimizer, step.gradients):
                 optimizer.step()
-            else:
-                with damped(optimizer, step.damping), folded(optimizer, divisor):
-                    optimizer.step()
         self.clip.commit(info)
         self.scaling.update()
         self.schedulers.step()
