@@ -375,7 +375,7 @@ def test_the_answer_is_well_formed(code: str) -> None:
 @every_code
 def test_diagnosing_again_gives_the_same(code: str) -> None:
     history, answer = observed(FAULTS[code])
-    again = diagnose(history, detect(history))
+    again = advise(history, diagnose(history, detect(history)))
     assert (again.verdict, again.symptoms, again.causes) == (answer.verdict, answer.symptoms, answer.causes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from steadygrad.diagnosis import CAUSES
 from steadygrad.history import History
 from steadygrad.interventions import install
 from steadygrad.records import Candidate, Cause, Clip, Diagnosis
-from steadygrad.remedies import CODES, FAMILIES, REMEDIES, alike, candidates, format_spec, nearby, parse_spec
+from steadygrad.remedies import CODES, FAMILIES, REMEDIES, advise, alike, candidates, format_spec, nearby, parse_spec
 from steadygrad.view import View
 
 RULES = {rule.code: rule for rule in CAUSES}
@@ -45,7 +47,8 @@ def test_families_hold_every_remedy_once() -> None:
 
 @pytest.mark.parametrize("code", RULES)
 def test_every_cause_has_something_to_try_that_can_be_installed(code: str) -> None:
-    found = candidates(plain(), diagnosis((code, 0.9), place="layers.0"))
+    run = Net().site("norm", "BatchNorm1d", "norm").train(200, loss=flat).history()
+    found = candidates(run, diagnosis((code, 0.9), place="layers.0"))
     remedies = [c for c in found if c.kind == "remedy"]
     assert remedies
     assert remedies[0].cause == code or code == "excessive-weight-decay"  # this run has none to reduce
@@ -86,7 +89,8 @@ def test_the_random_remedy_is_none_of_the_chosen() -> None:
 
 
 def test_leading_causes_are_treated_together() -> None:
-    found = texts(candidates(plain(), diagnosis(("missing-zero-grad", 0.9), ("unnormalized-input", 0.8))))
+    odd = Net().train(200, loss=flat, batch=lambda _: {"batch_size": 32.0, "input_mean": 40.0, "input_std": 7.0})
+    found = texts(candidates(odd.history(), diagnosis(("missing-zero-grad", 0.9), ("unnormalized-input", 0.8))))
     assert "zero-grad+standardize-input" in found
     assert "swap-activation:relu+reinit-kaiming" in proposed("saturating-activation")[:4]
 
@@ -170,13 +174,17 @@ def test_a_schedule_that_ran_out_is_left_out_first() -> None:
 def test_a_clip_is_loosened_to_the_runs_own_norms() -> None:
     clipped = Net().train(100, loss=flat, gradient=3.0, clip=lambda _: Clip("norm", 1e-4, 3.0, 3e-5)).history()
     assert proposed("clip-threshold-too-low", clipped)[0] == "loosen-clip:9.5"  # ten gradients of norm 3
-    assert proposed("clip-threshold-too-low")[0] == "loosen-clip:off", "nothing to set a threshold by"
+    hidden = Net().train(100, loss=flat, clip=lambda _: Clip("norm", 10.0, math.nan, math.nan)).history()
+    assert proposed("clip-threshold-too-low", hidden)[0] == "loosen-clip:off", "nothing to set a threshold by"
 
 
 def test_the_misuse_decides_on_the_remedy() -> None:
     assert proposed("loss-misuse")[0] == "loss-on-logits"
     assert proposed("loss-misuse", evidence=("mse_loss broadcasts [8, 1] against [8]",))[0] == "match-shapes"
     assert "loss-on-logits" not in proposed("loss-misuse", evidence=("the loss is broadcast",))
+    for evidence, rates in (("softmax twice", False), ("the loss is summed over 64 values", True)):
+        found = proposed("loss-misuse", evidence=(evidence,))
+        assert any(t.startswith("lower-lr") and "+" not in t for t in found[:3]) is rates
 
 
 def test_a_line_is_guarded_and_overflow_gets_a_wider_format() -> None:
@@ -222,6 +230,117 @@ def test_what_a_cause_cannot_use_is_not_proposed() -> None:
     assert REMEDIES["adaptive-optimizer"].candidates(view, cause) == []
     assert REMEDIES["reduce-weight-decay"].candidates(view, cause) == []
     assert REMEDIES["mean-reduction"].candidates(view, cause) == []
+
+
+# -- what applies to a run ----------------------------------------------------------------------------------------
+
+
+def usual(**options: Any) -> Net:
+    return Net(**options).train(120, loss=flat)
+
+
+def with_input(**statistics: float) -> Net:
+    return Net().train(60, loss=flat, batch=lambda _: {"batch_size": 32.0, **statistics})
+
+
+def clipped_at(threshold: float, norm: float = 10.0) -> Net:
+    """Ten parameters: a global norm of sqrt(10) times ``gradient``."""
+    coefficient = min(1.0, threshold / norm)
+    return Net().train(
+        120, loss=flat, gradient=norm / math.sqrt(10), clip=lambda _: Clip("norm", threshold, norm, coefficient)
+    )
+
+
+def at_rate(rate: Callable[[int], float]) -> Net:
+    return Net().train(120, loss=flat, rate=rate)
+
+
+def in_half() -> Net:
+    return usual().fact("half-precision", dtype="float16")
+
+
+def normed(count: int, type: str = "LayerNorm") -> Net:
+    net = Net(12)
+    for index in range(count):
+        net.site(f"norm.{index}", type, "norm")
+    return net.train(60, loss=flat)
+
+
+def shortcut(longest: int, shortest: int) -> Net:
+    depths = {"parameters": [0], "shortest": [shortest], "longest": [longest], "nodes": 9}
+    return usual().fact("graph", **depths, uses=[1], readers=[""])
+
+
+def recurrent(type: str) -> Net:
+    return Net(2).site("rnn", type, "recurrent").train(60, loss=flat)
+
+
+def searching() -> Net:
+    net = usual(optimizer="LBFGS")
+    net.optimizers[0].hyper["line_search_fn"] = "strong_wolfe"  # type: ignore[index]
+    return net
+
+
+def vector() -> Net:
+    net = Net()
+    net.parameter("decay", (64,), "weight")
+    return net.train(60, loss=flat)
+
+
+#: remedy, a run it applies to, one it does not apply to
+APPLIES: list[tuple[str, Net, Net]] = [
+    ("line-search", usual(optimizer="LBFGS"), usual()),
+    ("line-search", usual(optimizer="LBFGS"), searching()),
+    ("clip-norm", usual(), usual(optimizer="LBFGS")),
+    ("clip-norm", clipped_at(100.0), clipped_at(10.0)),
+    ("clip-norm", clipped_at(100.0), clipped_at(1.0)),
+    ("clip-norm", usual(), Net().train(60, gradient=math.inf)),
+    ("clip-adaptive", clipped_at(100.0), clipped_at(1.0)),
+    ("skip-bad-step", usual(), usual(optimizer="LBFGS")),
+    ("skip-bad-step", usual(), Net().train(60, gradient=math.inf)),
+    ("loosen-clip", clipped_at(1.0), usual()),
+    ("warmup", usual(), at_rate(lambda step: 0.1 * min(1.0, step / 20))),
+    ("warmup", at_rate(lambda step: 0.01 if step < 60 else 0.1), at_rate(lambda step: 0.1 * min(1.0, step / 20))),
+    ("decay-schedule", usual(), at_rate(lambda step: 0.1 * (1 - step / 130))),
+    ("adaptive-optimizer", usual(), usual(optimizer="Adam")),
+    ("full-precision", in_half(), usual()),
+    ("replace-batchnorm", normed(1, "BatchNorm2d"), normed(1)),
+    ("add-normalization", normed(1), normed(4)),
+    ("add-normalization", normed(0), Net(1).train(60, loss=flat)),
+    ("add-residual", shortcut(12, 12), shortcut(12, 2)),
+    ("add-residual", recurrent("RNN"), recurrent("LSTM")),
+    ("standardize-input", with_input(input_mean=0.0, input_std=40.0), with_input(input_mean=0.0, input_std=1.0)),
+    ("standardize-input", with_input(input_mean=0.0, input_std=0.01), with_input()),
+    ("standardize-input", with_input(input_mean=0.5, input_std=1.0, input_offset=9.0), with_input()),
+    ("reinit-lsuv", usual(), Net(0).train(60, loss=flat)),
+    ("reinit-kaiming", usual(), Net(0).train(60, loss=flat)),
+]
+
+
+@pytest.mark.parametrize(("code", "fitting", "other"), APPLIES)
+def test_a_remedy_is_proposed_only_where_it_applies(code: str, fitting: Net, other: Net) -> None:
+    cause = Cause("", 0.0, "", ())
+    assert REMEDIES[code].candidates(View(fitting.history()), cause)
+    assert REMEDIES[code].candidates(View(other.history()), cause) == []
+
+
+def test_a_vector_is_not_made_orthogonal() -> None:
+    view = View(vector().history())
+    for place, expected in (("decay", 0), ("layers.0.weight", 1)):
+        cause = Cause("long-recurrence", 0.9, place, ("reason",))
+        assert len(REMEDIES["reinit-orthogonal"].candidates(view, cause)) == expected
+
+
+@pytest.mark.parametrize("code", RULES)
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "LBFGS", "manual update"])
+def test_the_answer_names_what_would_be_tried(code: str, optimizer: str) -> None:
+    """What is said at the end of a run and what ``fix`` tries follow one rule."""
+    history = plain(optimizer=optimizer)
+    (cause,) = advise(history, diagnosis((code, 0.9))).causes
+    view, whole = View(history), diagnosis((code, 0.9)).causes[0]
+    assert set(cause.remedies) == {c for c in whole.remedies if REMEDIES[c].candidates(view, whole)}
+    tried = {s.code for c in candidates(history, diagnosis((code, 0.9)), limit=60) for s in c.specs}
+    assert set(cause.remedies) <= tried
 
 
 def test_the_command_lists_every_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

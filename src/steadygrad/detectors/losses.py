@@ -21,7 +21,8 @@ LEVEL_SCATTER = 0.3
 
 def _needs_loss(view: View) -> str | None:
     if view.loss is None:
-        return "no loss was seen (backward was not called on a scalar)"
+        seen = view.main is not None and view.main.loss.nonfinite > 0
+        return "no loss was finite" if seen else "no loss was seen (backward was not called on a scalar)"
     return at_least(MIN_STEPS)(view)
 
 

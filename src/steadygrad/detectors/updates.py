@@ -115,7 +115,9 @@ def _undersized(view: View) -> Iterator[Symptom]:
     if shape is None or not moved < TOTAL_MOVE or shape.relative_drop > 0.5 or view.signed_loss:
         return
     ratio = median(view.matrix_ratio)
-    message = f"each step changes the weights by {ratio:.1g} of their norm: {moved:.2%} at most over the whole run"
+    message = (
+        f"each step changes the weights by {ratio:.1g} times their norm: {100 * moved:.2g}% at most over the whole run"
+    )
     evidence = {"update_ratio": ratio, "total": moved}
     yield Symptom("undersized-updates", "warning", "", 1, view.history.steps, evidence, message)
 

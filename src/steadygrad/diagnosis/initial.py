@@ -46,7 +46,7 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     others = [g for r, g in gains.items() if r != top]
     alone = len(large) == 1 or (bool(others) and gain > 4 * float(np.median(others)))
     argument.location = _drawn(view, top if alone else min(large))
-    size = "one layer" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices"
+    size = "one layer starts" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices start"
     weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
     expected = expected_loss(view)
     far_off = expected is not None and expected[0] > 1.5 * expected[1] + 0.3
@@ -55,8 +55,8 @@ def _too_large(findings: Findings, argument: Argument) -> None:
         weight *= 0.8 if typical > 5 and not view.has_norm else 0.4
     elif findings.learning and not far_off and not findings.has("exploding-gradients", "non-finite"):
         weight *= 0.7
-    kaiming = gain / math.sqrt(2)
-    argument.add(weight, f"{size} start {kaiming:.1f}x larger than Kaiming's value would be ({name} most)")
+    kaiming, most = gain / math.sqrt(2), " most" if len(large) > 1 else ""
+    argument.add(weight, f"{size} {kaiming:.1f}x larger than Kaiming's value would be ({name}{most})")
     if expected is not None and far_off:
         excess = max(0.6 * ramp(gain, LARGEST_USUAL, 4), 0.75 * ramp(expected[0] / expected[1], 1.5, 10))
         argument.add(excess, f"the first loss is {expected[0]:.3g}; an uninformed guess would give {expected[1]:.3g}")

@@ -60,11 +60,11 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     argument.location = _rate_place(view)
     argument.add(
         0.8 * ramp(typical, 0.03, 0.5),
-        f"a typical step changes the weights by {typical:.2g} of their norm; 1e-3 is usual",
+        f"a typical step changes the weights by {typical:.2g} times their norm; about 0.001 is usual",
     )
     if hardest > 3 * typical:
         argument.add(
-            0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} of their norm"
+            0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} times their norm"
         )
     if findings.has("diverging-loss") or (findings.has("non-finite") and shape.worst > 5 * abs(shape.start)):
         argument.add(
@@ -120,11 +120,11 @@ def _too_low(findings: Findings, argument: Argument) -> None:
         )
     argument.add(
         0.85 * ramp(1 / max(moved, 1e-30), 20, 200),
-        f"the weights can have moved by {moved:.2%} of their norm at most in {view.history.steps} steps",
+        f"the weights can have moved by {100 * moved:.2g}% of their norm at most in {view.history.steps} steps",
     )
     argument.add(
         0.4 * ramp(1e-3 / max(ratio, 1e-30), 10, 300),
-        f"a typical step changes the weights by {ratio:.1g} of their norm; 1e-3 is usual",
+        f"a typical step changes the weights by {ratio:.1g} times their norm; about 0.001 is usual",
     )
     if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
         argument.add(0.4, "the loss falls slowly along a straight line")
@@ -163,7 +163,7 @@ def _warmup(findings: Findings, argument: Argument) -> None:
     if hit > 0.01:
         argument.add(
             (0.65 if view.has_attention else 0.35) * ramp(hit, 0.01, 0.06),
-            f"the first steps changed the weights by {hit:.2g} of their norm; with a ramp it would be about 1e-3",
+            f"the first steps changed the weights by {hit:.2g} times their norm; with a ramp it would be about 0.001",
         )
     values = view.main.loss.values() if view.main is not None else np.zeros(0)
     opening = values[: max(10, len(values) // 5)]
@@ -199,7 +199,7 @@ def _clip_low(findings: Findings, argument: Argument) -> None:
             f"the clip at {stream.clip.threshold:.3g} leaves {strength:.2g} of a typical gradient, on nearly every step",
         )
         if findings.has("stalled-loss", "undersized-updates"):
-            argument.add(0.5, "and the loss hardly moves")
+            argument.add(0.5, "the loss hardly moves")
         if view.adaptive:
             argument.doubt(
                 0.5, f"{view.optimizer_type(stream)} divides by the gradient's scale, so a constant factor cancels"

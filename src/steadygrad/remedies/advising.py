@@ -1,4 +1,4 @@
-"""Advice: remedies put into words with this run's numbers, and as lines to paste."""
+"""Advice: which remedies apply to a run, put into words with its numbers, and as lines to paste."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ REMEDIES_ADVISED = 2
 
 
 def advise(history: History, diagnosis: Diagnosis) -> Diagnosis:
-    """The diagnosis with advice for its leading causes. These are proposals: nothing here has been tried."""
+    """The diagnosis with advice for its leading causes, and of every cause the remedies that apply to this run.
+
+    These are proposals: nothing here has been tried.
+    """
     view = View(history)
+    causes = tuple(replace(cause, remedies=tuple(suited(view, cause))) for cause in diagnosis.causes)
     advice: list[Advice] = []
-    for cause in diagnosis.causes[:CAUSES_ADVISED]:
+    for cause in causes[:CAUSES_ADVISED]:
         if cause.confidence < 0.4 and advice:
             break
-        codes = ordered(view, cause)
-        # One that has no value for this run is for another kind of run: a line search where nothing searches, say.
-        codes = [code for code in codes if REMEDIES[code].values(view, cause)] or codes
-        for code in codes[:REMEDIES_ADVISED]:
+        for code in cause.remedies[:REMEDIES_ADVISED]:
             if all(a.remedy != code for a in advice):
                 text = REMEDIES[code].explain(view, cause)
                 advice.append(Advice(code, cause.code, text.why, text.risk, text.patch))
-    return replace(diagnosis, advice=tuple(advice))
+    return replace(diagnosis, causes=causes, advice=tuple(advice))
+
+
+def suited(view: View, cause: Cause) -> list[str]:
+    """A cause's remedies that apply to this run, best first: a line search is for runs in which something searches."""
+    return [code for code in ordered(view, cause) if REMEDIES[code].suited(view, cause)]
 
 
 def ordered(view: View, cause: Cause) -> list[str]:
@@ -45,7 +51,7 @@ def _first(view: View, cause: Cause) -> str:
     """The remedy that this run's record asks for before the usual first one, if any."""
     if cause.code == "loss-misuse":
         return "mean-reduction" if summed(cause) else "match-shapes" if broadcast(cause) else ""
-    if cause.code == "learning-rate-too-low" and REMEDIES["constant-lr"].values(view, cause):
+    if cause.code == "learning-rate-too-low" and REMEDIES["constant-lr"].suited(view, cause):
         return "constant-lr"
     if cause.code == "long-recurrence" and any("shrinks" in e for e in cause.evidence):
         return "add-residual"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.fitting import can_normalize, can_shortcut, has_batchnorm
 from steadygrad.remedies.numbers import first_layer
 from steadygrad.view import View
 
@@ -14,7 +15,7 @@ def _swap_words(view: View, cause: Cause) -> tuple[str, str]:
         ("torch.sigmoid / nn.Sigmoid / nn.Tanh", "nn.ReLU()") if saturating else ("nn.ReLU()", "nn.LeakyReLU(0.01)")
     )
     why = (
-        "Where it is on, ReLU passes the gradient on undiminished; with Kaiming's init the scale keeps over depth."
+        "ReLU passes the gradient on undiminished wherever it is on; with Kaiming's init the scale is kept over depth."
         if saturating
         else "A small slope for negative inputs gives a dead unit a gradient, so that it can come back."
     )
@@ -87,6 +88,7 @@ REMEDIES = (
         "add-normalization:layer",
         _norm_words,
         _norm_values,
+        can_normalize,
     ),
     Remedy(
         "add-residual",
@@ -95,6 +97,7 @@ REMEDIES = (
         "add-residual:0.1",
         _residual_words,
         lambda view, cause: ["", "0.1"] if cause.code == "long-recurrence" else ["", "0.3", "0.05"],
+        can_shortcut,
     ),
     Remedy(
         "replace-batchnorm",
@@ -103,5 +106,6 @@ REMEDIES = (
         "replace-batchnorm",
         _group_words,
         lambda view, cause: ["", "none"],
+        has_batchnorm,
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from steadygrad.records import Cause, RemedySpec
+from steadygrad.remedies.fitting import always
 from steadygrad.view import View
 
 
@@ -32,7 +33,8 @@ class Remedy:
     risk: str
     example: str  # as it is written on the command line
     words: Callable[[View, Cause], tuple[str, str]]  # why it should help this cause, and the lines a user would write
-    values: Callable[[View, Cause], list[str]] = as_is  # best first; none where the run gives no reason to try it
+    values: Callable[[View, Cause], list[str]] = as_is  # best first; none where the cause gives no reason to try it
+    fits: Callable[[View], bool] = always  # whether the run has what it changes
     changes_loss_scale: bool = False  # a loss with it and one without cannot be compared
 
     def explain(self, view: View, cause: Cause) -> Text:
@@ -40,10 +42,14 @@ class Remedy:
         why, patch = self.words(view, cause)
         return Text(why, self.risk, patch)
 
+    def suited(self, view: View, cause: Cause) -> list[str]:
+        """The values worth trying on this run, best first; none where the remedy does not apply to it."""
+        return self.values(view, cause) if self.fits(view) else []
+
     def candidates(self, view: View, cause: Cause) -> list[RemedySpec]:
         """What to try, best first. A value may carry a place: ``relu@layers.1``."""
         found = []
-        for text in self.values(view, cause):
+        for text in self.suited(view, cause):
             value, _, place = text.partition("@")
             found.append(RemedySpec(self.code, value, place))
         return found

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.fitting import can_clip, clips, gradients_can_be_changed, has_good_steps, own_clip
 from steadygrad.remedies.numbers import good_threshold, high_threshold, round_to
 from steadygrad.view import View
 
 
 def _norm_words(view: View, cause: Cause) -> tuple[str, str]:
     found = good_threshold(view)
-    threshold, share = found if found is not None else (1.0, float("nan"))
-    clipped = f"; it would have clipped {share:.0%} of this run's steps" if found is not None else ""
-    why = (
-        f"Limits how far one bad gradient can throw the weights, and keeps its direction. {threshold:g} is "
-        f"the median of this run's calm gradient norms{clipped}. Without such figures, 1.0 is the usual start "
-        "(1.0 to 2.0 for RNNs)."
-    )
+    threshold, share = found if found is not None else (1.0, math.nan)
+    why = "Limits how far one bad gradient can throw the weights, and keeps its direction. "
+    if found is None:
+        why += "1.0 is the usual start (1.0 to 2.0 for RNNs)."
+    else:
+        why += f"{threshold:g} is the median gradient norm before any trouble; "
+        why += f"it would have clipped {share:.0%} of this run's steps."
+    if own_clip(view) < math.inf:
+        why += f" The script's own clip at {own_clip(view):g} lets such gradients pass."
     return why, (
         f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})\noptimizer.step()"
     )
@@ -28,7 +33,7 @@ def _norm_values(view: View, cause: Cause) -> list[str]:
     found = good_threshold(view)
     own = [found[0]] if found is not None and 0 < found[0] < 1e4 else []
     wanted = own + [v for v in (1.0, 0.1) if not own or not 0.3 < v / own[0] < 3]
-    return [f"{v:g}" for v in wanted]
+    return [f"{v:g}" for v in wanted if v < 0.7 * own_clip(view)]
 
 
 def _value_words(view: View, cause: Cause) -> tuple[str, str]:
@@ -40,19 +45,24 @@ def _value_words(view: View, cause: Cause) -> tuple[str, str]:
 
 def _adaptive_words(view: View, cause: Cause) -> tuple[str, str]:
     return (
-        "A threshold that follows the recent gradient norms, loose early and strict late.",
-        "norms.append(float(norm)); limit = sorted(norms[-100:])[len(norms[-100:]) * 9 // 10]\n"
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=limit)",
+        "A threshold that follows the gradient norms of the last 100 steps, so that it fits early and late in the run.",
+        "norms = []  # once, before the loop\n"
+        "limit = sorted(norms[-100:])[len(norms[-100:]) * 9 // 10] if norms else 1e9\n"
+        "norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=limit)))",
     )
 
 
 def _loosen_words(view: View, cause: Cause) -> tuple[str, str]:
-    found = good_threshold(view)
-    value = found[0] if found is not None else 1.0
-    return (
-        f"A threshold of {value:g} would leave the smaller half of this run's gradients as they are.",
-        f"torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={value:g})",
-    )
+    by_value = view.main is not None and view.main.clip.kind == "value"
+    function, argument = ("clip_grad_value_", "clip_value") if by_value else ("clip_grad_norm_", "max_norm")
+    first = _loosen_values(view, cause)[0]
+    if first == "off":
+        why = "How large the gradients are before the clip is not known. A huge threshold clips nothing; the norm that "
+        why += "clip_grad_norm_ returns then tells what to set."
+    else:
+        why = f"A threshold of {first} leaves nine in ten of this run's gradients as they are."
+    value = "1e9" if first == "off" else first
+    return why, f"torch.nn.utils.{function}(model.parameters(), {argument}={value})"
 
 
 def _loosen_values(view: View, cause: Cause) -> list[str]:
@@ -68,10 +78,14 @@ def _loosen_values(view: View, cause: Cause) -> list[str]:
 
 
 def _skip_words(view: View, cause: Cause) -> tuple[str, str]:
-    return (
-        "One batch must not be able to ruin the weights. Find the batch as well: its data is wrong.",
-        "norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
-        "if torch.isfinite(norm):\n    optimizer.step()\noptimizer.zero_grad()",
+    found = good_threshold(view)
+    limit = f"norm < {round_to(10 * found[0], 2):g}" if found is not None else "torch.isfinite(norm)"
+    why = "One batch must not be able to ruin the weights. Find the batch as well: its data is wrong."
+    if found is not None:
+        why += f" A usual gradient of this run has norm {found[0]:g}; ten times that, or NaN, is left out."
+    return why, (
+        "norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])\n"
+        f"if {limit}:\n    optimizer.step()\noptimizer.zero_grad()"
     )
 
 
@@ -84,6 +98,7 @@ REMEDIES = (
         "clip-norm:1.0",
         _norm_words,
         _norm_values,
+        can_clip,
     ),
     Remedy(
         "clip-value",
@@ -92,6 +107,7 @@ REMEDIES = (
         "clip-value:0.5",
         _value_words,
         lambda view, cause: ["1", "0.1"],
+        gradients_can_be_changed,
     ),
     Remedy(
         "clip-adaptive",
@@ -99,6 +115,7 @@ REMEDIES = (
         "The first steps, before there is a history, are not protected.",
         "clip-adaptive:1.5",
         _adaptive_words,
+        fits=can_clip,
     ),
     Remedy(
         "loosen-clip",
@@ -107,6 +124,7 @@ REMEDIES = (
         "loosen-clip:1.0",
         _loosen_words,
         _loosen_values,
+        clips,
     ),
     Remedy(
         "skip-bad-step",
@@ -115,5 +133,6 @@ REMEDIES = (
         "skip-bad-step:10",
         _skip_words,
         lambda view, cause: ["", "4"],
+        has_good_steps,
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.fitting import input_is_off
 from steadygrad.view import View
 
 
@@ -70,6 +71,7 @@ REMEDIES = (
         "standardize-input",
         _standardize_words,
         _standardize_values,
+        input_is_off,
     ),
     Remedy(
         "loss-on-logits",

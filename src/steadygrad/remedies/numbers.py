@@ -55,10 +55,14 @@ def round_to(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
+def by_hand(view: View) -> bool:
+    """Whether the script updates its weights itself."""
+    return view.optimizer_type() == "manual update"
+
+
 def optimizer_call(view: View) -> str:
     """The optimizer's class name as a user writes it."""
-    name = view.optimizer_type()
-    return name if name and name != "manual update" else "SGD"
+    return (not by_hand(view) and view.optimizer_type()) or "SGD"
 
 
 def other_settings(view: View) -> str:

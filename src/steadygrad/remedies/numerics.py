@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.fitting import has_half_precision
 from steadygrad.view import View
 
 
@@ -54,6 +55,7 @@ REMEDIES = (
         "Slower and larger than pure half precision.",
         "full-precision",
         _precision_words,
+        fits=has_half_precision,
     ),
     Remedy(
         "guard-operation",

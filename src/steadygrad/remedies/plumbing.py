@@ -6,11 +6,19 @@ from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
 from steadygrad.view import View
 
+CLOSURE = """def closure():
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    loss.backward()
+    return loss
+
+optimizer.step(closure)"""
+
 
 def _zero_words(view: View, cause: Cause) -> tuple[str, str]:
     return (
         "backward() adds to the gradients that are there; without clearing, every step repeats all earlier ones.",
-        "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
+        CLOSURE if view.optimizer_type() == "LBFGS" else "optimizer.zero_grad()\nloss.backward()\noptimizer.step()",
     )
 
 

@@ -6,7 +6,9 @@ import numpy as np
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
-from steadygrad.remedies.numbers import good_rate, optimizer_call, other_settings
+from steadygrad.remedies.data import summed
+from steadygrad.remedies.fitting import can_search, has_no_decay, has_no_warmup
+from steadygrad.remedies.numbers import by_hand, good_rate, optimizer_call, other_settings
 from steadygrad.view import View
 
 
@@ -23,7 +25,7 @@ def _rate(view: View, *, lower: bool) -> tuple[float, float] | None:
 
 def _rate_line(view: View, *, lower: bool) -> str:
     found = _rate(view, lower=lower)
-    if view.optimizer_type() == "manual update" or found is None:
+    if by_hand(view) or found is None:
         return "lr = lr / 10" if lower else "lr = lr * 10"
     old, new = found
     name = optimizer_call(view)
@@ -54,12 +56,15 @@ def _spread(view: View, *, lower: bool, usual: tuple[float, ...]) -> list[str]:
     for factor in (*asked, *usual):
         if 1.3 < factor <= 1e5 and all(not 0.5 < factor / other < 2 for other in factors):
             factors.append(factor)
-    if found is None or len(view.streams) > 1 or view.optimizer_type() == "manual update":
+    if found is None or len(view.streams) > 1 or by_hand(view):
         return [f"{'/' if lower else 'x'}{factor:.2g}" for factor in factors]
     return [f"{found[0] / factor if lower else found[0] * factor:.2g}" for factor in factors]
 
 
 def _lower_values(view: View, cause: Cause) -> list[str]:
+    """Of the misuses of a loss, only a sum in the place of a mean makes steps larger."""
+    if cause.code == "loss-misuse" and not summed(cause):
+        return []
     return _spread(view, lower=True, usual=(10.0, 3.0, 30.0, 100.0))
 
 
@@ -72,7 +77,9 @@ def _warmup_words(view: View, cause: Cause) -> tuple[str, str]:
     return (
         "Adaptive optimizers take their largest steps first, when their averages hold few gradients. A ramp lets them "
         "settle.",
-        f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / {steps}))\n"
+        f"lr_t = lr * min(1.0, (t + 1) / {steps})  # in step t, in the place of lr"
+        if by_hand(view)
+        else f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / {steps}))\n"
         "...\noptimizer.step()\nscheduler.step()",
     )
 
@@ -86,7 +93,10 @@ def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
     steps = max(1, view.history.steps)
     return (
         "A falling rate lets a noisy loss settle.",
-        f"scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max={steps})",
+        f"lr_t = lr * 0.5 * (1 + math.cos(math.pi * t / {steps}))  # in step t, in the place of lr"
+        if by_hand(view)
+        else f"scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max={steps})\n"
+        "...\noptimizer.step()\nscheduler.step()",
     )
 
 
@@ -114,7 +124,7 @@ def _adaptive_words(view: View, cause: Cause) -> tuple[str, str]:
 
 
 def _adaptive_values(view: View, cause: Cause) -> list[str]:
-    return [] if view.adaptive or view.optimizer_type() in ("manual update", "LBFGS") else ["0.001", "0.01", "0.0003"]
+    return [] if view.adaptive or by_hand(view) or view.optimizer_type() == "LBFGS" else ["0.001", "0.01", "0.0003"]
 
 
 def _search_words(view: View, cause: Cause) -> tuple[str, str]:
@@ -123,10 +133,6 @@ def _search_words(view: View, cause: Cause) -> tuple[str, str]:
         "a length that lowers the loss.",
         'optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")',
     )
-
-
-def _search_values(view: View, cause: Cause) -> list[str]:
-    return [""] if view.optimizer_type() == "LBFGS" else []
 
 
 REMEDIES = (
@@ -153,6 +159,7 @@ REMEDIES = (
         "warmup:200",
         _warmup_words,
         _warmup_values,
+        has_no_warmup,
     ),
     Remedy(
         "decay-schedule",
@@ -161,6 +168,7 @@ REMEDIES = (
         "decay-schedule:1000",
         _decay_words,
         lambda view, cause: [f"{max(1, view.history.steps)}"],
+        has_no_decay,
     ),
     Remedy(
         "constant-lr",
@@ -184,6 +192,6 @@ REMEDIES = (
         "More evaluations of the closure for each step; the loss must be finite wherever it looks.",
         "line-search",
         _search_words,
-        _search_values,
+        fits=can_search,
     ),
 )
