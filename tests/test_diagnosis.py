@@ -21,7 +21,7 @@ from test_detectors import any_history
 from torch import Tensor, nn
 
 from steadygrad.detectors import detect
-from steadygrad.diagnosis import CAUSES, SHOWN, diagnose, rank
+from steadygrad.diagnosis import CAUSES, LATENT, SHOWN, diagnose, rank
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.history import History
 from steadygrad.records import NO_GRADIENT, Diagnosis, ParameterInfo, StepRecord
@@ -420,6 +420,58 @@ def diagnosed(net: Net) -> Diagnosis:
 def test_a_healthy_synthetic_run_has_no_causes() -> None:
     answer = diagnosed(Net().train(200))
     assert (answer.verdict, answer.causes) == ("healthy", ())
+
+
+# -- verdict, findings and causes agree ---------------------------------------------------------------------------
+
+
+def coherent(answer: Diagnosis) -> bool:
+    """A run is unhealthy just where there is a finding, and only findings have causes."""
+    return (answer.verdict == "unhealthy") is bool(answer.symptoms) and (bool(answer.symptoms) or not answer.causes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_verdict_findings_and_causes_agree_for_any_record(seed: int) -> None:
+    history = any_history(seed)
+    assert coherent(diagnose(history, detect(history)))
+
+
+@pytest.mark.parametrize("train", [*FAULTS.values(), healthy_run], ids=lambda train: train.__name__)
+def test_verdict_findings_and_causes_agree(train: Callable[[], None]) -> None:
+    assert coherent(observed(train)[1])
+
+
+def superfluous_softmax(steps: int = 200) -> Net:
+    graph = {"nodes": 9, "chain": ["LogSoftmax", "Softmax"], "uses": [1], "readers": [""]}
+    return Net().fact("graph", **graph, parameters=[0], shortest=[1], longest=[1]).train(steps)
+
+
+@pytest.mark.parametrize("steps", [10, 200])
+def test_what_is_certain_without_a_symptom_is_a_finding(steps: int) -> None:
+    answer = diagnosed(superfluous_softmax(steps))
+    assert coherent(answer)
+    (finding,), cause = answer.symptoms, answer.causes[0]
+    assert (finding.code, finding.severity, finding.location) == (LATENT, "warning", cause.location)
+    assert (finding.first_step, finding.last_step) == (1, steps)
+    assert cause.code == "loss-misuse"
+    assert cause.evidence[0] in finding.message
+
+
+def test_beside_a_symptom_a_cause_is_no_finding_of_its_own() -> None:
+    net = superfluous_softmax()
+    net.train(200, loss=math.nan)
+    answer = diagnosed(net)
+    assert "loss-misuse" in {c.code for c in answer.causes}
+    assert LATENT not in {s.code for s in answer.symptoms}
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(10, "unknown"), (200, "healthy")])
+def test_a_cause_that_is_not_certain_is_not_named_without_a_finding(steps: int, verdict: str) -> None:
+    net = Net().change(0, init_rms=5.0 / 8).train(steps)  # a layer that starts somewhat large, and nothing else
+    assert [c.code for c in rank(Findings(View(net.history()), ()))] == ["init-too-large"]
+    answer = diagnosed(net)
+    assert (answer.verdict, answer.symptoms, answer.causes) == (verdict, (), ())
 
 
 @pytest.mark.parametrize("steps", [1, 5, 19])

@@ -19,7 +19,7 @@ from test_cli import SCHEMA, conforms
 import steadygrad
 from steadygrad.cli import app
 from steadygrad.detectors import DETECTORS
-from steadygrad.diagnosis import CAUSES
+from steadygrad.diagnosis import CAUSES, LATENT
 from steadygrad.remedies import TEXTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +144,9 @@ def section(title: str) -> str:
 
 
 def test_every_symptom_and_cause_has_its_paragraph() -> None:
-    assert sorted(re.findall(r"^### (.+)$", section("Symptoms"), re.MULTILINE)) == sorted(d.code for d in DETECTORS)
+    assert sorted(re.findall(r"^### (.+)$", section("Symptoms"), re.MULTILINE)) == sorted(
+        [*(d.code for d in DETECTORS), LATENT]
+    )
     assert sorted(re.findall(r"^### (.+)$", section("Causes"), re.MULTILINE)) == sorted(c.code for c in CAUSES)
 
 

@@ -35,26 +35,36 @@ CAUSES: tuple[CauseRule, ...] = (
 
 #: Below this a cause is not worth the reader's time.
 SHOWN = 0.2
-#: At this a cause makes the run unhealthy even if no symptom fired.
+#: At this a cause is a finding even if no symptom fired.
 CERTAIN = 0.6
+#: The code of that finding: a fault that is certain enough, though no number of the run shows it yet.
+LATENT = "latent-fault"
 #: Runs shorter than this are not called healthy.
 ENOUGH_STEPS = 20
 
 
 def diagnose(history: History, symptoms: Sequence[Symptom], view: View | None = None) -> Diagnosis:
-    """Rank the causes of a run's symptoms and settle the verdict."""
+    """Rank the causes of a run's symptoms and settle the verdict.
+
+    The verdict is unhealthy just where there is a finding, and causes are named for findings only. So a cause that is
+    certain without any symptom becomes a finding itself.
+    """
     view = view or View(history)
     causes = rank(Findings(view, tuple(symptoms)))
     gaps = _observation_gaps(view)
     not_run = [*checks_not_run(view), *gaps] if view.streams else gaps
-    certain = [c for c in causes if c.confidence >= CERTAIN]
-    if symptoms or certain:
-        verdict = "unhealthy"
-    elif history.steps < ENOUGH_STEPS or any(n.check == "observation" for n in not_run):
-        verdict = "unknown"
-    else:
-        verdict, causes = "healthy", []
-    return Diagnosis(verdict, tuple(symptoms), tuple(causes), (), tuple(not_run))
+    found = tuple(symptoms) or tuple(latent(cause, history) for cause in causes[:1] if cause.confidence >= CERTAIN)
+    if found:
+        return Diagnosis("unhealthy", found, tuple(causes), (), tuple(not_run))
+    unsure = history.steps < ENOUGH_STEPS or any(n.check == "observation" for n in not_run)
+    return Diagnosis("unknown" if unsure else "healthy", checks_not_run=tuple(not_run))
+
+
+def latent(cause: Cause, history: History) -> Symptom:
+    """The finding that a cause is by itself."""
+    said = f"the numbers of this run look sound so far, but {cause.evidence[0]}"
+    evidence = {"confidence": cause.confidence}
+    return Symptom(LATENT, "warning", cause.location, 1, max(1, history.steps), evidence, said)
 
 
 def rank(findings: Findings) -> list[Cause]:
@@ -89,4 +99,4 @@ def _observation_gaps(view: View) -> list[NotRun]:
     return []
 
 
-__all__ = ["CAUSES", "diagnose", "rank"]
+__all__ = ["CAUSES", "LATENT", "diagnose", "rank"]

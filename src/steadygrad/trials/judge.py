@@ -95,7 +95,7 @@ class Scale:
         if result.status in ("stopped-early", "not-applicable", "cut") and not lost:
             return None
         if self.kind == "health":
-            least = 0 if result.verdict == "healthy" else 1  # a cause that is certain needs no symptom
+            least = 0 if result.verdict == "healthy" else 1  # too little to judge by is no clean bill of health
             return float(max(len(result.symptoms), least)) if result.status == "finished" else 10.0
         nothing = result.loss is None or result.status != "finished" or (self.void and lowest([result]) < 0)
         if nothing:
