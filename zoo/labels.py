@@ -12,6 +12,7 @@ SPLITS = {
     "heldout": (ROOT / "heldout", ROOT / "heldout" / "labels.toml"),
     "blind": (ROOT / "blind", ROOT / "blind" / "labels.toml"),
     "fresh": (ROOT / "fresh", ROOT / "fresh" / "labels.toml"),
+    "outside": (ROOT / "outside", ROOT / "outside" / "labels.toml"),
 }
 
 
