@@ -202,7 +202,7 @@ def raised_rate() -> None:
 def rate_that_kills_units() -> None:
     model = stack(8)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for rate in (0.02, 0.1, 0.5):
+    for rate in (0.02, 0.2, 1.0):
         optimizer.param_groups[0]["lr"] = rate
         train(model, optimizer, steps=60)
 

@@ -691,9 +691,21 @@ def test_the_schedule_is_deterministic_and_sparse() -> None:
 
     assert sampled(10, 5000) == sampled(10, 5000)
     assert sampled(10, 100)[:4] == sorted(EARLY_STEPS)
-    assert {10, 20, 30, 100} <= set(sampled(10, 100))
-    assert sampled(1, 20) == list(range(1, 21))
+    assert {10, 20, 30, 80} <= set(sampled(10, 100))
+    assert sampled(1, 16) == list(range(1, 17))
     assert len(sampled(10, 20_000)) < 300
+
+
+def test_structure_is_looked_at_on_the_first_sample_from_each_mark_on() -> None:
+    schedule, looks, samples = Schedule(10), [], []
+    for _ in range(2000):
+        if schedule.sampled:
+            samples.append(schedule.iteration)
+        if schedule.structural:
+            looks.append(schedule.iteration)
+            assert schedule.probed
+        schedule.advance()
+    assert looks == [next(s for s in samples if s >= mark) for mark in (1, 2, 3, 10, 30, 100, 300, 1000)]
 
 
 def test_sampling_follows_the_schedule() -> None:

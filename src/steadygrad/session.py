@@ -24,8 +24,8 @@ from steadygrad.records import Diagnosis, Fact, OptimizerInfo, ParameterInfo, Si
 from steadygrad.replay import answer
 from steadygrad.store import Recorder
 
-#: The diagnosis is looked at again after this share of the run so far, so its cost is logarithmic in the steps.
-REVIEW_GROWTH = 1.5
+#: The diagnosis is looked at again when the run has grown by this factor, so its cost is logarithmic in the steps.
+REVIEW_GROWTH = 2.0
 REVIEW_AT_MOST_EVERY = 500
 #: Steps are worked in this many together, and at least every so many seconds.
 TOGETHER = 32

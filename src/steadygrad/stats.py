@@ -9,7 +9,7 @@ equal size are therefore stacked and reduced together, so the cost follows the n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,14 +111,18 @@ class Scratch:
 _scratch = Scratch()
 
 
-def blocks(tensors: Sequence[Tensor], limit: int | None = None) -> Iterator[tuple[list[int], Tensor]]:
+def blocks(
+    tensors: Sequence[Tensor], limit: int | None = None, *, own: bool = False
+) -> Iterator[tuple[list[int], Tensor]]:
     """Group tensors of equal shape, type and device into ``[group, numel]`` blocks; empty tensors are left out.
 
-    A block is only valid until the next one is asked for. For callers under ``no_grad``.
+    A block is only valid until the next one is asked for, unless they are the caller's ``own``. For callers under
+    ``no_grad``.
 
     Args:
         tensors: as for :func:`moments`.
         limit: larger tensors are thinned to about this many elements.
+        own: make copies that stay.
     """
     groups: dict[tuple[torch.Size, torch.dtype, torch.device], list[int]] = {}
     # An operation on each tensor costs more than one on all their numbers, so what is plain already is left as it is.
@@ -130,14 +134,15 @@ def blocks(tensors: Sequence[Tensor], limit: int | None = None) -> Iterator[tupl
         room = max(1, STACK_LIMIT // max(1, numel))
         for start in range(0, len(members) if numel else 0, room):
             chosen = members[start : start + room]
-            yield chosen, _block([usual[i] for i in chosen], numel, limit)
+            yield chosen, _block([usual[i] for i in chosen], numel, limit, own)
 
 
-def _block(alike: list[Tensor], numel: int, limit: int | None) -> Tensor:
+def _block(alike: list[Tensor], numel: int, limit: int | None, own: bool) -> Tensor:
     stride = (numel // limit) | 1 if limit is not None and numel > limit else 1
     if len(alike) == 1:
-        return alike[0].detach().reshape(1, -1)[:, ::stride]
-    if stride > 1 and numel > STACK_SMALL:
+        view = alike[0].detach().reshape(1, -1)[:, ::stride]
+        return view.clone() if own else view
+    if own or (stride > 1 and numel > STACK_SMALL):
         return torch.stack([t.detach().reshape(-1)[::stride] for t in alike])
     block = _scratch.take("block", len(alike), alike[0])
     torch.stack(alike, out=block.view(len(alike), *alike[0].shape))
@@ -288,7 +293,7 @@ def thinned(tensor: Tensor, limit: int = UPDATE_SAMPLE) -> Tensor:
 @torch.no_grad()
 def snapshot(tensors: Sequence[Tensor]) -> Snapshot:
     """Copies to measure a later change against: whole, or an evenly strided :data:`UPDATE_SAMPLE` of larger tensors."""
-    kept = [(members, block.clone()) for members, block in blocks(tensors, UPDATE_SAMPLE)]
+    kept = list(blocks(tensors, UPDATE_SAMPLE, own=True))
     return Snapshot(kept, _row_norms(tensors, kept))
 
 
@@ -299,19 +304,22 @@ def change(before: Snapshot, tensors: Sequence[Tensor]) -> Tensor:
     NaN for a tensor that was given another shape, type or device in between.
     """
     then = {tuple(members): block for members, block in before.blocks}
-    moved = [
-        (members, block - then[key])
+    moved = (
+        (members, torch.sub(block, then[key], out=_scratch.take("change", len(block), block[0])))
         for members, block in blocks(tensors, UPDATE_SAMPLE)
         if (key := tuple(members)) in then and then[key].shape == block.shape
-    ]
+    )
     return _row_norms(tensors, moved)
 
 
-def _row_norms(tensors: Sequence[Tensor], kept: Sequence[tuple[list[int], Tensor]]) -> Tensor:
-    """Norms of the rows; 0 for empty tensors, NaN for those that are not among the blocks."""
+def _row_norms(tensors: Sequence[Tensor], rows: Iterable[tuple[list[int], Tensor]]) -> Tensor:
+    """Norms of the rows of blocks; 0 for empty tensors, NaN for those that are not among the blocks."""
     out = np.array([0.0 if t.numel() == 0 else math.nan for t in tensors])
-    if kept:
-        order = [i for members, _ in kept for i in members]
-        share = [numel_of(tensors[i]) / block.shape[1] for members, block in kept for i in members]
-        out[order] = _joined([torch.linalg.vector_norm(block, dim=1) for _, block in kept]) * np.sqrt(share)
+    order, share, found = [], [], []
+    for members, block in rows:
+        order += members
+        share += [numel_of(tensors[members[0]]) / block.shape[1]] * len(members)
+        found.append(torch.linalg.vector_norm(block, dim=1))
+    if order:
+        out[order] = _joined(found) * np.sqrt(share)
     return torch.from_numpy(out)

@@ -40,7 +40,7 @@ class Monitor:
 
     Args:
         sink: receives everything observed.
-        every: sample detail every this many steps at first; a tenth of the run so far once that is longer.
+        every: sample detail every this many steps at first; an eighth of the run so far once that is longer.
         trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
     """
 

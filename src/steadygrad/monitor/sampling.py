@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-#: Structure (graph, recurrence, loss inputs) is looked at on the first sampled steps and then ever more rarely.
-STRUCTURE_STEPS = frozenset({1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000})
+import sys
+from bisect import bisect_right
+
+#: Structure (graph, recurrence, loss inputs) is looked at on the first sampled step from each of these on.
+STRUCTURE_STEPS = (1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000, sys.maxsize)
 EARLY_STEPS = frozenset({1, 2, 3, 5})
 #: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
-PROBED_UNTIL = 100
+PROBED_UNTIL = 60
+#: A long run is sampled again after this part of the run so far, so the cost of samples is logarithmic in the steps.
+SPACING = 8
 #: Steps observed in full after an unusual one.
 CLOSE_UPS = 3
 
@@ -14,14 +19,16 @@ CLOSE_UPS = 3
 class Schedule:
     """Counts iterations and says which are observed in detail.
 
-    Every ``every`` of them at first; in a long run, the next after a tenth of the run so far. ``probed`` ones are those
-    of them that look into modules as well. A ``close_up`` is observed in full because a step before it was unusual.
+    Every ``every`` of them at first; in a long run, the next after an eighth of the run so far. ``probed`` ones are
+    those of them that look into modules as well. A ``close_up`` is observed in full because a step before it was
+    unusual.
     """
 
     def __init__(self, every: int) -> None:
         self._every = every
         self._next_sample = 1
         self._due = False
+        self._looks = 0
         self._samples = 0
         self._close_until = 0
         self.iteration = 0
@@ -33,8 +40,10 @@ class Schedule:
         n = self.iteration = self.iteration + 1
         self.sampled = n in EARLY_STEPS or n >= self._next_sample
         if n >= self._next_sample:
-            self._next_sample = n + max(self._every, n // 10) - (1 if n == 1 else 0)
-        self.structural = self.sampled and n in STRUCTURE_STEPS
+            self._next_sample = n + max(self._every, n // SPACING) - (1 if n == 1 else 0)
+        self.structural = self.sampled and n >= STRUCTURE_STEPS[self._looks]
+        if self.structural:
+            self._looks = bisect_right(STRUCTURE_STEPS, n)
         if self.sampled:
             self._samples += 1
         self.probed = self.sampled and (n <= PROBED_UNTIL or self._samples % 2 == 0 or self.structural)
