@@ -36,6 +36,7 @@ TABLE = {
     "records": Row("", "numpy"),
     "errors": Row(""),
     "notices": Row(""),
+    "values": Row("records errors"),
     # 1: kernels
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
@@ -57,7 +58,7 @@ TABLE = {
     "init": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
     "norm": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
     # 6: treating
-    "interventions": Row(f"{BASE} stats calls frames graph naming patching", torch=True),
+    "interventions": Row(f"{BASE} values stats calls frames graph naming patching", torch=True),
     # 3: keeping
     "store": Row(BASE, "numpy"),
     # 4: detecting
@@ -69,7 +70,7 @@ TABLE = {
     "diagnosis": Row(f"{BASE} online history view detectors", "numpy"),
     # 6: advising
     "remedies": Row(f"{BASE} history view diagnosis", "numpy", lazily="interventions"),
-    "rewrite": Row(f"{BASE} history", "libcst"),
+    "rewrite": Row(f"{BASE} values history", "libcst"),
     "ranks": Row(f"{BASE} history"),
     "replay": Row(f"{BASE} store history view detectors diagnosis remedies", "numpy"),
     "trials": Row(

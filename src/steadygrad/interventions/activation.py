@@ -13,8 +13,8 @@ from steadygrad.interventions.places import at_line, inside, is_line
 from steadygrad.interventions.rehearsal import Rehearsal
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.interventions.values import one_of
 from steadygrad.records import RemedySpec
+from steadygrad.values import one_of
 
 #: Where each activation can be called from. torch's activation modules call one of these.
 HOLDERS: dict[str, tuple[tuple[Any, str], ...]] = {

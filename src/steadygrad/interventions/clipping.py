@@ -15,8 +15,8 @@ from torch.optim.optimizer import Optimizer
 
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
-from steadygrad.interventions.values import positive
 from steadygrad.records import RemedySpec
+from steadygrad.values import positive
 
 #: Norms or losses an adaptive threshold and a rule for bad steps look back on, and how many they need.
 WINDOW, ENOUGH = 100, 10

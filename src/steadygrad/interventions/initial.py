@@ -13,9 +13,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from steadygrad.interventions.places import chosen
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
-from steadygrad.interventions.values import positive
 from steadygrad.naming import fan_in_of, module_kind, parameter_role
 from steadygrad.records import RemedySpec
+from steadygrad.values import positive
 
 #: ``draw(weight, fan in, fan out, generator)`` fills a matrix.
 Draw = Callable[[Tensor, int, int, torch.Generator], object]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.interventions.values import one_of
 from steadygrad.records import RemedySpec
+from steadygrad.values import one_of
 
 #: Statistics are gathered over at most this many batches and samples, then kept.
 BATCHES, SAMPLES = 10, 2000

@@ -13,8 +13,8 @@ from steadygrad.frames import user_frame
 from steadygrad.interventions.places import at_line
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.interventions.values import one_of
 from steadygrad.records import RemedySpec
+from steadygrad.values import one_of
 
 HALF = (torch.float16, torch.bfloat16)
 #: Functions that make a tensor of the dtype they are told.

@@ -15,8 +15,8 @@ from torch.optim.optimizer import Optimizer
 from steadygrad.frames import foreign, place, user_frame
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
-from steadygrad.interventions.values import one_of
 from steadygrad.records import RemedySpec
+from steadygrad.values import one_of
 
 
 def zero_grad(stage: Stage, spec: RemedySpec, report: Report) -> None:

@@ -20,8 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.interventions.values import Rate, positive, rate
 from steadygrad.records import RemedySpec
+from steadygrad.values import Rate, positive, rate
 
 Group = dict[str, Any]
 #: Rules that have a scale of their own already.

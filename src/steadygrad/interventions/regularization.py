@@ -13,8 +13,8 @@ from steadygrad.frames import place, user_frame
 from steadygrad.interventions.rate import Group, HeldBack
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
-from steadygrad.interventions.values import positive, rate
 from steadygrad.records import RemedySpec
+from steadygrad.values import positive, rate
 
 
 def reduce_weight_decay(stage: Stage, spec: RemedySpec, report: Report) -> None:

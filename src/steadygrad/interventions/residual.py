@@ -14,9 +14,9 @@ from steadygrad.interventions.activation import HOLDERS, Activations
 from steadygrad.interventions.rehearsal import Rehearsal, Site
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.interventions.values import positive
 from steadygrad.naming import module_kind
 from steadygrad.records import RemedySpec
+from steadygrad.values import positive
 
 #: A line whose activation runs this often in one forward is a recurrence.
 RECURRENCE = 8

@@ -10,8 +10,9 @@ import libcst as cst
 from steadygrad.rewrite.constants import number
 from steadygrad.rewrite.names import argument, dotted
 from steadygrad.rewrite.script import Refused
-from steadygrad.rewrite.task import Amount, Task, write
+from steadygrad.rewrite.task import Task, write
 from steadygrad.rewrite.training import Built
+from steadygrad.values import Rate
 
 #: torch's default rate by class, where it is not 1e-3.
 _DEFAULTS = {"RMSprop": 0.01, "Adagrad": 0.01, "ASGD": 0.01, "Rprop": 0.01, "LBFGS": 1.0, "Adadelta": 1.0,
@@ -25,20 +26,20 @@ _ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 
 def lower_lr(task: Task) -> None:
     """A smaller learning rate."""
-    _other_rate(task, task.amount("/10"))
+    _other_rate(task, task.rate("/10"))
 
 
 def raise_lr(task: Task) -> None:
     """A larger learning rate."""
-    _other_rate(task, task.amount("x10"))
+    _other_rate(task, task.rate("x10"))
 
 
-def _other_rate(task: Task, amount: Amount) -> None:
+def _other_rate(task: Task, wanted: Rate) -> None:
     if not task.training.optimizers and task.training.updates():
-        return _by_hand(task, amount)
+        return _by_hand(task, wanted)
     for i, built in enumerate(task.training.need_optimizers()):
-        _scale_built(task, built, amount, _base(task, built, i))
-    return _scale_schedules(task, amount)
+        _scale_built(task, built, wanted, _base(task, built, i))
+    return _scale_schedules(task, wanted)
 
 
 def _base(task: Task, built: Built, index: int) -> float | None:
@@ -68,32 +69,32 @@ def group_settings(built: Built, name: str) -> list[cst.DictElement]:
     ]
 
 
-def scaled(task: Task, node: cst.BaseExpression, amount: Amount, base: float | None, what: str) -> None:
+def scaled(task: Task, node: cst.BaseExpression, wanted: Rate, base: float | None, what: str) -> None:
     """Multiply a number, or the expression that gives it."""
-    factor = amount.factor(base)
-
-    def new(old: float) -> float:
-        if not amount.relative and (factor is None or old == base):
-            return amount.value
-        return old * (factor or 1.0)
-
-    if amount.relative:
-        shown = f"{task.script.factor(node)} / {1 / amount.value:g}" if amount.value < 1 else ""
-        otherwise = shown or f"{task.script.factor(node)} * {amount.value:g}"
+    if wanted.relative:
+        shown = f"{task.script.factor(node)} / {1 / wanted.value:g}" if wanted.value < 1 else ""
+        otherwise = shown or f"{task.script.factor(node)} * {wanted.value:g}"
     else:
-        otherwise = write(amount.value)
-    task.change(node, new, otherwise, what)
+        otherwise = write(wanted.value)
+    task.change(node, lambda old: _new(wanted, old, base), otherwise, what)
 
 
-def _scale_built(task: Task, built: Built, amount: Amount, base: float | None) -> None:
+def _new(wanted: Rate, old: float, base: float | None) -> float:
+    """What becomes of a rate, where the first one of the script is ``base``: the others keep their relation to it."""
+    if not wanted.relative and (not base or old == base):
+        return wanted.value
+    return old * wanted.factor(base or 0.0)
+
+
+def _scale_built(task: Task, built: Built, wanted: Rate, base: float | None) -> None:
     given = argument(built.call, "lr", _LR)
     for entry in group_settings(built, "lr"):
-        scaled(task, entry.value, amount, base, "learning rate of a group")
+        scaled(task, entry.value, wanted, base, "learning rate of a group")
     if given is not None:
-        scaled(task, given.value, amount, base, "learning rate")
+        scaled(task, given.value, wanted, base, "learning rate")
     elif not any(arg.star == "**" for arg in built.call.args):
         old = _DEFAULTS.get(built.type, 1e-3)
-        add_keyword(task, built.call, "lr", write(old * (amount.factor(base) or 1.0)))
+        add_keyword(task, built.call, "lr", write(_new(wanted, old, base)))
     else:
         raise Refused("the rate is among keyword arguments given as a dictionary", task.script.line(built.call))
 
@@ -106,37 +107,37 @@ def add_keyword(task: Task, call: cst.Call, name: str, text: str) -> None:
     task.script.cut(end, end, f"{', ' if last is not None else ''}{name}={text}")
 
 
-def _scale_schedules(task: Task, amount: Amount) -> None:
+def _scale_schedules(task: Task, wanted: Rate) -> None:
     """Rates that a schedule of the script's own writes over the optimizer's."""
     for call in task.names.calls(*_OWN_RATES):
         for name in _OWN_RATES[task.names.short(call.func)]:
             given = argument(call, name)
             if given is not None:
-                scaled(task, given.value, amount, None, name)
+                scaled(task, given.value, wanted, None, name)
     for assign in task.training.hand_set_rates():
-        _scale_hand_set(task, assign, amount)
+        _scale_hand_set(task, assign, wanted)
 
 
-def _scale_hand_set(task: Task, assign: cst.Assign, amount: Amount) -> None:
+def _scale_hand_set(task: Task, assign: cst.Assign, wanted: Rate) -> None:
     """``group["lr"] = peak * f(step)`` follows ``peak``, if that was changed for the optimizer."""
     read = list(task.script.find(cst.Name, assign.value))
     held = [n for b in task.training.optimizers if (n := argument(b.call, "lr", _LR)) is not None]
     if any(dotted(n.value) == name.value for n in held for name in read):
         return
-    if task.constants.find(assign.value) is not None or amount.relative:
-        scaled(task, assign.value, amount, None, "learning rate set by hand")
+    if task.constants.find(assign.value) is not None or wanted.relative:
+        scaled(task, assign.value, wanted, None, "learning rate set by hand")
         return
     raise Refused("the rate is set by hand here, from other numbers than the optimizer's", task.script.line(assign))
 
 
-def _by_hand(task: Task, amount: Amount) -> None:
+def _by_hand(task: Task, wanted: Rate) -> None:
     """``w -= lr * w.grad``: the factor beside the gradient."""
     rates = [rate for update in task.training.updates() for rate in _rates(update)]
     if not rates:
         raise Refused("the script updates its weights itself, by no rate that could be found",
                       task.script.line(task.training.updates()[0]))  # fmt: skip
     for rate in rates:
-        scaled(task, rate, amount, None, "learning rate")
+        scaled(task, rate, wanted, None, "learning rate")
 
 
 def _rates(update: cst.CSTNode) -> Iterator[cst.BaseExpression]:

@@ -16,7 +16,7 @@ _COUPLED = ("SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "
 
 def reduce_weight_decay(task: Task) -> None:
     """Less weight decay in every group."""
-    amount = task.amount("/100") if task.spec.value != "0" else None
+    wanted = task.rate("/100") if task.spec.value != "0" else None
     found = False
     for built in task.training.need_optimizers():
         given = argument(built.call, "weight_decay")
@@ -25,13 +25,13 @@ def reduce_weight_decay(task: Task) -> None:
             if number(node) == 0.0:
                 continue
             found = True
-            if amount is None:
+            if wanted is None:
                 task.change(node, lambda old: 0.0, "0.0", "weight decay")
             else:
-                scaled(task, node, amount, None, "weight decay")
+                scaled(task, node, wanted, None, "weight decay")
         if not places and built.type == "AdamW":
             found = True
-            value = 0.0 if amount is None else amount.value * 0.01 if amount.relative else amount.value
+            value = 0.0 if wanted is None else wanted.value * 0.01 if wanted.relative else wanted.value
             add_keyword(task, built.call, "weight_decay", write(value))
     if not found:
         raise Refused("no weight decay is written in this file")

@@ -5,34 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import libcst as cst
 
-from steadygrad.errors import InputError
 from steadygrad.records import RemedySpec
 from steadygrad.rewrite.constants import Constant, Constants, number
 from steadygrad.rewrite.hints import Hints, split_place
 from steadygrad.rewrite.names import Names
 from steadygrad.rewrite.script import Refused, Script
 from steadygrad.rewrite.training import Training
+from steadygrad.values import Rate, one_of, positive, rate
 
 #: Constants of such names may be changed although they are read in several places.
 _KNOBS = re.compile(r"lr|rate|eta|alpha|peak|step_?size|decay|wd|norm|clip|max|limit|thresh", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A new value: a number, or a multiple of the old one."""
-
-    value: float
-    relative: bool
-
-    def factor(self, old: float | None) -> float | None:
-        """What to multiply the old value with."""
-        if self.relative:
-            return self.value
-        return self.value / old if old else None
 
 
 class Task:
@@ -50,20 +35,15 @@ class Task:
 
     def positive(self, default: float) -> float:
         """The remedy's value."""
-        return _positive(self.spec, self.spec.value) if self.spec.value else default
+        return positive(self.spec, default)
 
-    def amount(self, default: str) -> Amount:
+    def rate(self, default: str) -> Rate:
         """The remedy's value as a number, or relative to the old one: ``/10``, ``x3``."""
-        text = self.spec.value or default
-        if text[0] == "/":
-            return Amount(1 / _positive(self.spec, text[1:]), relative=True)
-        return Amount(_positive(self.spec, text[1:] if text[0] == "x" else text), relative=text[0] == "x")
+        return rate(self.spec, default)
 
     def one_of(self, *choices: str) -> str:
         """The remedy's value where it is a word; the first is the default."""
-        if self.spec.value and self.spec.value not in choices:
-            raise InputError(f"{self.spec.code} takes one of {', '.join(choices)}; received {self.spec.value!r}.")
-        return self.spec.value or choices[0]
+        return one_of(self.spec, *choices)
 
     @property
     def place_line(self) -> int:
@@ -116,16 +96,6 @@ class Task:
     def _refuse_given(self, constant: Constant, what: str) -> None:
         if constant.flag and any(arg.partition("=")[0] == constant.flag for arg in self.hints.argv):
             raise Refused(f"{what} was given on the command line: pass another {constant.flag}")
-
-
-def _positive(spec: RemedySpec, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"The value of {spec.code} must be a positive number; received {spec.value!r}.")
-    return value
 
 
 def write(value: float) -> str:
