@@ -252,6 +252,22 @@ def test_a_name_becomes_a_path(name: str, path: str) -> None:
     assert first_layer(name) == path
 
 
+def test_lines_name_the_model_that_is_meant() -> None:
+    net = Net(2).train(60, loss=flat)
+    for row, model in enumerate(["forger", "forger", "nets['judge']", "nets['judge']"]):
+        name = net.parameters[row].name
+        net.change(row, name=f"{model}.{name}", module=f"{model}.layers.{row // 2}", model=model, init_rms=9.0)
+    cause = Cause("detached-parameters", 0.9, "nets['judge'].layers", ("b are in no optimizer",))
+    view = View(net.history())
+    assert "torch.optim.SGD(nets['judge'].parameters()" in TEXTS["attach-parameters"](view, cause).patch
+    assert "in nets['judge'].modules():" in TEXTS["reinit-xavier"](view, cause).patch
+    assert TEXTS["swap-activation"](view, cause).patch.endswith("e.g. at nets['judge'].layers")
+    assert "(model.parameters()" in TEXTS["lower-lr"](view, replace(cause, location="train.py:3")).patch, "both"
+    for row in (2, 3):
+        net.change(row, optimizer=None)
+    assert "(forger.parameters()" in TEXTS["lower-lr"](View(net.history()), replace(cause, location="")).patch
+
+
 @pytest.mark.parametrize(
     ("value", "rounded"), [(0.0123456, 0.012), (987.0, 990.0), (0.0, 0.0), (-0.0456, -0.046), (math.inf, math.inf)]
 )

@@ -26,7 +26,7 @@ class Row:
 
 BASE = "records errors notices"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls settings"
-OBSERVERS += " patching"
+OBSERVERS += " patching kinds roots"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
 VIEWS = f"{BASE} store history detectors diagnosis remedies replay trials jsonfile figures report terminal"
 EVERYTHING = f"{OBSERVERS} {VIEWS} guard interventions session watching runner child ranks cli"
@@ -49,7 +49,7 @@ TABLE = {
     "stepper": Row(f"{BASE} clip guard", torch=True),
     # 2: observing
     **dict.fromkeys(["monitor", "batch", "calls", "probes", "graph", "timeflow", "origin", "attach"], OBSERVER),
-    **dict.fromkeys(["patching", "frames", "naming"], OBSERVER),
+    **dict.fromkeys(["patching", "frames", "naming", "kinds", "roots"], OBSERVER),
     "launch": Row("errors"),
     "settings": Row(""),
     "child": Row(f"{BASE} remedies", "numpy", torch=True),
@@ -58,7 +58,7 @@ TABLE = {
     "init": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
     "norm": Row("errors dryrun", "numpy rich plotly", lazily="figures", torch=True),
     # 6: treating
-    "interventions": Row(f"{BASE} values stats calls frames graph naming patching", torch=True),
+    "interventions": Row(f"{BASE} values stats calls frames graph kinds patching", torch=True),
     # 3: keeping
     "store": Row(BASE, "numpy"),
     # 4: detecting

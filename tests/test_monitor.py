@@ -558,10 +558,105 @@ def test_two_models_are_told_apart_by_their_variables() -> None:
         generator, critic, x = mlp(), nn.Sequential(nn.Linear(3, 1)), torch.randn(4, 8)
         one_step(lambda: critic(generator(x)).mean(), [*generator.parameters(), *critic.parameters()])
 
+    sink = watch(train)
+    assert len(set(sink.names)) == 6
+    assert sink.names[:2] == ["generator.0.weight", "generator.0.bias"]
+    assert sink.names[4:] == ["critic.0.weight", "critic.0.bias"]
+    assert [p.model for p in sink.table] == ["generator"] * 4 + ["critic"] * 2
+    assert [p.module for p in sink.table[::2]] == ["generator.0", "generator.2", "critic.0"]
+    assert [s.name for s in sink.site_table] == ["generator.0", "generator.1", "generator.2", "critic.0"]
+
+
+class Half(nn.Module):
+    """One of two models whose names clash, with a functional activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x))
+
+
+class Other(nn.Module):
+    """A model with names of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.trunk(x)
+        return out
+
+
+def alternating(one: nn.Module, other: nn.Module, steps: int = 3) -> None:
+    """Each model has its own optimizer, and is called in a function in which its name is another."""
+
+    def call(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        net(torch.ones(4, 8)).square().mean().backward()
+        optimizer.step()
+
+    first, second = torch.optim.SGD(one.parameters(), 0.01), torch.optim.SGD(other.parameters(), 0.01)
+    for _ in range(steps):
+        call(one, first)
+        call(other, second)
+
+
+def test_a_model_met_later_tells_the_first_one_apart_too() -> None:
+    sink = watch(lambda: alternating(Half(), Half()))
+    assert sink.names == ["one.body.weight", "one.body.bias", "other.body.weight", "other.body.bias"]
+    assert {"one:relu", "one.body", "other:relu", "other.body"} <= {s.name for s in sink.site_table}
+    assert all(s.name.startswith(("one", "other")) for s in sink.site_table)
+
+
+def test_names_that_tell_are_left_as_they_are() -> None:
+    assert watch(lambda: alternating(Half(), Other())).names == [
+        "body.weight",
+        "body.bias",
+        "trunk.weight",
+        "trunk.bias",
+    ]
+
+
+def test_a_plain_layer_beside_a_model_is_named_after_its_variable() -> None:
+    names = watch(lambda: alternating(Half(), nn.Linear(8, 8))).names
+    assert names == ["body.weight", "body.bias", "other.weight", "other.bias"]
+
+
+def test_a_frozen_copy_does_not_rename_the_model() -> None:
+    def train() -> None:
+        student, x = Half(), torch.ones(4, 8)
+        teacher = copy.deepcopy(student).requires_grad_(False)
+        one_step(lambda: (student(x) - teacher(x) + 1).square().mean(), student.parameters())
+
+    assert watch(train).names == ["body.weight", "body.bias", "teacher.body.weight", "teacher.body.bias"]
+
+
+def test_a_model_around_another_is_not_a_second_one() -> None:
+    def train() -> None:
+        model = Half()
+        one_step(lambda: model(torch.ones(4, 8)).mean(), model.parameters())
+        wrapped = nn.Sequential(model)
+        one_step(lambda: wrapped(torch.ones(4, 8)).mean(), wrapped.parameters())
+
+    assert watch(train).names == ["body.weight", "body.bias"]
+
+
+def test_models_that_follow_each_other_under_one_variable_keep_their_names() -> None:
+    """As in cross-validation where the models of all folds are kept: there is no variable that tells them apart."""
+    kept: list[Any] = []
+
+    def train() -> None:
+        for _ in range(2):
+            model = Half()
+            kept.append(model.forward)
+            one_step(lambda model=model: model(torch.ones(4, 8)).mean(), model.parameters())  # type: ignore[misc]
+
     names = watch(train).names
-    assert len(set(names)) == 6
-    assert names[:2] == ["0.weight", "0.bias"]
-    assert names[4:] == ["critic.0.weight", "critic.0.bias"]
+    assert names[:2] == ["body.weight", "body.bias"]
+    assert len(set(names)) == 4
 
 
 def test_a_list_of_modules() -> None:
@@ -605,7 +700,7 @@ def test_models_of_an_object() -> None:
             one_step(lambda: (self.actor(self.x) * self.critic(self.x)).mean(), both)  # noqa: PLW0108
 
     names = watch(lambda: Trainer().fit()).names
-    assert names[0] == "0.weight"
+    assert names[0] == "actor.0.weight"
     assert names[4] == "critic.0.weight"
 
 

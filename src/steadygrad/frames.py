@@ -91,6 +91,11 @@ def find_owner(module: nn.Module, frame: FrameType | None) -> tuple[nn.Module, s
     return best, best_name
 
 
+def variables_of(module: nn.Module, frame: FrameType | None) -> list[str]:
+    """Every variable in reach that holds the module, innermost first."""
+    return [name for name, value in frame_modules(frame) if value is module]
+
+
 def variable_name(tensor: Tensor, frame: FrameType | None) -> str:
     """The variable (or list element, or dict entry) that holds the tensor, as the user would write it."""
     for name, value in frame_variables(frame):

@@ -1,8 +1,9 @@
 """Names for what a script trains: the parameter table and the site table.
 
-A name is what ``named_parameters()`` and ``named_modules()`` of the script's own model give. Where the model itself is
-never called (only ``model.encoder`` is), its owner is looked for among the variables of the calling frames; a tensor
-outside every module is named after the variable that holds it.
+A name is what ``named_parameters()`` and ``named_modules()`` of the script's own model give, after the model's variable
+where that alone does not tell which of several models is meant. Where the model itself is never called (only
+``model.encoder`` is), its owner is looked for among the variables of the calling frames; a tensor outside every module
+is named after the variable that holds it.
 """
 
 from __future__ import annotations
@@ -17,68 +18,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from steadygrad import stats
-from steadygrad.frames import find_owner, frame_modules, variable_name
+from steadygrad.frames import find_owner, frame_modules, variable_name, variables_of
+from steadygrad.kinds import ACTIVATION_TYPES, fan_in_of, module_kind, parameter_role
 from steadygrad.records import ParameterInfo, SiteInfo
+from steadygrad.roots import Roots, clash, plain
 
 #: Tables longer than this give the rows of what no longer exists to its like: models may be built a thousand times.
 FULL = 4096
 #: How often the variables in reach are searched for the module that a tensor belongs to.
 _SEARCHES = 64
-
-ACTIVATION_TYPES = {
-    "ReLU": "relu", "ReLU6": "relu", "LeakyReLU": "leaky_relu", "PReLU": "leaky_relu", "RReLU": "leaky_relu",
-    "ELU": "elu", "SELU": "selu", "CELU": "elu", "GELU": "gelu", "SiLU": "silu", "Mish": "silu", "Softplus": "softplus",
-    "Hardswish": "silu", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid", "LogSigmoid": "sigmoid", "Tanh": "tanh",
-    "Hardtanh": "tanh", "Softsign": "tanh", "Softmax": "softmax", "LogSoftmax": "softmax", "GLU": "sigmoid",
-}  # fmt: skip
-_KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("linear", (nn.Linear, nn.Bilinear)),
-    ("conv", (nn.modules.conv._ConvNd,)),
-    ("recurrent", (nn.RNNBase, nn.RNNCellBase)),
-    ("embedding", (nn.Embedding, nn.EmbeddingBag)),
-    ("attention", (nn.MultiheadAttention,)),
-    ("dropout", (nn.modules.dropout._DropoutNd,)),
-    ("loss", (nn.modules.loss._Loss,)),
-)
-
-
-def module_kind(module: nn.Module) -> str:
-    """The family of a module, for rules that depend on it."""
-    for kind, types in _KINDS:
-        if isinstance(module, types):
-            return kind
-    name = type(module).__name__
-    if name in ACTIVATION_TYPES:
-        return "activation"
-    return "norm" if "Norm" in name and not list(module.children()) else "other"
-
-
-def fan_in_of(module: nn.Module | None, tensor: Tensor) -> int:
-    """Number of inputs that each output sums over; 0 for vectors. Grouped and transposed convolutions included."""
-    if tensor.dim() < 2:
-        return 0
-    field = math.prod(tensor.shape[2:])
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return max(1, tensor.shape[0] * field // (module.groups * math.prod(module.stride)))
-    if module is None or module_kind(module) == "other":
-        return int(tensor.shape[-2])  # a bare matrix is used as x @ w
-    return int(tensor.shape[1] * field)
-
-
-def parameter_role(module: nn.Module | None, leaf: str, tensor: Tensor) -> str:
-    """weight, bias, norm, embedding, recurrent or other."""
-    kind = module_kind(module) if module is not None else "other"
-    if kind == "norm":
-        return "norm"
-    if kind == "embedding":
-        return "embedding"
-    if "weight_hh" in leaf:
-        return "recurrent"
-    if "bias" in leaf or tensor.dim() < 2:
-        return "bias" if "bias" in leaf or tensor.dim() == 1 else "other"
-    if "emb" in leaf or leaf.startswith("pos"):
-        return "embedding"
-    return "weight"
 
 
 class Registry:
@@ -102,7 +50,7 @@ class Registry:
         self._site_index: dict[tuple[int, str], int] = {}
         self._site_modules: list[weakref.ref[nn.Module]] = []  # site -> module
         self._sites_named: dict[tuple[str, str], list[int]] = {}
-        self._roots: dict[int, weakref.ref[nn.Module]] = {}
+        self._roots = Roots()
         self._searches = self._bare = 0
 
     # -- modules ------------------------------------------------------------------------------------------------
@@ -125,9 +73,12 @@ class Registry:
         owner, variable = find_owner(module, frame)
         if bare and not variable:
             return False
-        prefix = self._prefix(owner, variable)
-        self._roots = {key: ref for key, ref in self._roots.items() if ref() is not None}
-        self._roots[id(owner)] = weakref.ref(owner)
+        root = self._roots.get(owner)
+        if root is None:
+            variables = tuple(dict.fromkeys([variable, *variables_of(owner, frame)])) if variable else ()
+            root = self._roots.add(owner, variables)
+            root.prefix = self._prefix(owner, variable, self._tell_apart(owner))
+        prefix = root.prefix
         self._name_modules(owner, prefix)
         self._add_all(owner, prefix)
         return True
@@ -140,32 +91,73 @@ class Registry:
 
     def _add_all(self, owner: nn.Module, prefix: str) -> None:
         added, modules = [], dict(owner.named_modules(remove_duplicate=False))
+        model = prefix.rstrip(".")
         for name, parameter in owner.named_parameters():
             lazy = isinstance(parameter, UninitializedTensorMixin)
             if not lazy and self.index_of(parameter) is None:
-                holder, _, leaf = name.rpartition(".")
+                holder = name.rpartition(".")[0]
                 module = modules.get(holder, owner)
-                added.append(self._add(prefix + name, prefix + holder, leaf, parameter, module))
+                added.append(self._add(prefix + name, parameter, module, holder=prefix + holder, model=model))
         self._publish(added)
 
     def refresh(self) -> None:
         """Look at the known models again: the script may have replaced a layer, or a lazy one has met its data."""
-        for ref in list(self._roots.values()):
-            root = ref()
-            if root is not None:
-                self.add_root(root, None)
+        for root, _ in list(self._roots.living()):
+            self.add_root(root, None)
 
-    def _prefix(self, owner: nn.Module, variable: str) -> str:
-        """Names are plain for one model; a further one with clashing names, and one of a list, get their variable's."""
-        if id(owner) in self._roots and self._roots[id(owner)]() is owner:
-            name = self.name_of(owner)
-            return name + "." if name else ""
+    def _tell_apart(self, owner: nn.Module) -> str:
+        """The variable that tells a new model from others, if it must; the others get theirs if they must.
+
+        Beside a frozen one (a teacher, a copy) they need none: what is found is never its fault.
+        """
+        root, others = self._roots.get(owner), self._roots.others(owner)
+        assert root is not None
+        for module, other in others if any(p.requires_grad for p in owner.parameters()) else ():
+            variable = self._roots.variable(module, other)
+            if not other.prefix and variable and (plain(module) or clash(module, owner)):
+                self._rename(module, variable + ".")
+                other.prefix = variable + "."
+        unclear = others and (plain(owner) or any(clash(owner, module) for module, _ in others))
+        return self._roots.variable(owner, root) if unclear else ""
+
+    def _prefix(self, owner: nn.Module, variable: str, telling: str) -> str:
+        """Names are plain for one model; one of several may need its variable's, and one of a list has it anyway."""
         if variable.endswith("]"):
             return variable + "."
         names = [name for name, _ in owner.named_parameters()]
         kind = type(owner).__name__
-        choices = ["", *([variable + "."] if variable else []), kind + ".", *(f"{kind}_{i}." for i in range(2, 100))]
+        held = [f"{name}." for name in (telling, variable) if name]
+        choices = [*([] if telling else [""]), *held, kind + ".", *(f"{kind}_{i}." for i in range(2, 100))]
         return next((prefix for prefix in choices if not any(self._taken(prefix + name) for name in names)), kind + ".")
+
+    def _rename(self, owner: nn.Module, prefix: str) -> None:
+        """Put a prefix before all names of a model that had none."""
+        for name, parameter in owner.named_parameters():
+            row = self.index_of(parameter)
+            if row is not None and self.parameters[row].name == name:
+                info = self.parameters[row]
+                del self._rows_named[name]
+                self._rows_named[prefix + name] = row
+                module = (prefix + info.module).rstrip(".")
+                self.parameters[row] = replace(info, name=prefix + name, module=module, model=prefix.rstrip("."))
+        self._name_modules(owner, prefix)
+        held = {id(module) for module in owner.modules()}
+        for (key, function), index in self._site_index.items():
+            module_of_site = self._site_modules[index]()
+            if key in held and module_of_site is not None and id(module_of_site) == key:
+                self._rename_site(index, self._site_name(self.name_of(module_of_site), function))
+        self._on_parameters(self.parameters)
+        self._on_sites(self.sites)
+
+    def _rename_site(self, index: int, name: str) -> None:
+        site = self.sites[index]
+        self._sites_named[site.name, site.type].remove(index)
+        self._sites_named.setdefault((name, site.type), []).append(index)
+        self.sites[index] = replace(site, name=name)
+
+    @staticmethod
+    def _site_name(module: str, function: str) -> str:
+        return f"{module}:{function}" if module and function else module or function
 
     def _taken(self, name: str) -> bool:
         row = self._rows_named.get(name)
@@ -184,11 +176,7 @@ class Registry:
             return index
         name, kind, activation = self.name_of(module), module_kind(module), ""
         if function:
-            name, kind, activation = (
-                f"{name}:{function}" if name else function,
-                "activation",
-                function,
-            )
+            name, kind, activation = self._site_name(name, function), "activation", function
         elif kind == "activation":
             activation = ACTIVATION_TYPES[type(module).__name__]
         activation = activation.partition("#")[0]
@@ -243,7 +231,7 @@ class Registry:
             if not isinstance(parameter, UninitializedTensorMixin):
                 name = self._unregistered_name(parameter) or variable_name(parameter, frame)
                 name = name or f"parameter_{len(self.parameters)}"
-                added.append(self._add(name, "", name, parameter, None))
+                added.append(self._add(name, parameter, None))
         self._publish(added)
 
     def _unregistered_name(self, parameter: Tensor) -> str:
@@ -286,7 +274,13 @@ class Registry:
             self._on_parameters(self.parameters)
 
     def _add(
-        self, name: str, module_name: str, leaf: str, parameter: Tensor, module: nn.Module | None
+        self,
+        name: str,
+        parameter: Tensor,
+        module: nn.Module | None,
+        *,
+        holder: str = "",
+        model: str = "",
     ) -> tuple[int, Tensor] | None:
         """The parameter's new row; None where it takes over the row of a tensor that the script replaced."""
         old = self._vacant_row(name, parameter, module)
@@ -302,11 +296,12 @@ class Registry:
             name=name,
             shape=tuple(parameter.shape),
             dtype=str(parameter.dtype).removeprefix("torch."),
-            role=parameter_role(module, leaf, parameter),
-            module=module_name.rstrip("."),
+            role=parameter_role(module, name.rpartition(".")[2] if module is not None else name, parameter),
+            module=holder.rstrip("."),
             module_type=type(module).__name__ if module is not None else "",
             trainable=parameter.requires_grad,
             fan_in=fan_in_of(module, parameter),
+            model=model,
         )
         self.parameters.append(info)
         return index, parameter

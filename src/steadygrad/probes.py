@@ -25,7 +25,8 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from steadygrad import stats
 from steadygrad.calls import Call, Guard, RecurrentCall, batchnorm_numbers, first_tensor, on_gradient, version
 from steadygrad.frames import user_frame
-from steadygrad.naming import ACTIVATION_TYPES, Registry
+from steadygrad.kinds import ACTIVATION_TYPES
+from steadygrad.naming import Registry
 from steadygrad.records import SITE_STATS, Vector
 
 #: References kept beyond what autograd keeps anyway; more than this is measured at once and let go.

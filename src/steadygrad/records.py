@@ -66,6 +66,7 @@ class ParameterInfo:
     fan_in: int = 0
     init_rms: float = float("nan")  # root mean square of the values when first seen
     weight_decay: float = 0.0
+    model: str = ""  # the variable of its model, where the name begins with it to tell several models apart
 
 
 @dataclass(frozen=True, slots=True)

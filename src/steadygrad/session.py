@@ -147,8 +147,9 @@ class Session:
 
     def sites(self, table: list[SiteInfo]) -> None:
         """Take the site table."""
-        self._history.sites = list(table)
-        self._record(lambda r: r.sites(table[-1:]))
+        before, self._history.sites = self._history.sites, list(table)
+        new = [site for row, site in enumerate(table) if row >= len(before) or site is not before[row]]
+        self._record(lambda r: r.sites(new))
 
     def optimizers(self, table: list[OptimizerInfo]) -> None:
         """Take the optimizer table."""

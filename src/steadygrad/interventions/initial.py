@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from steadygrad.interventions.places import chosen
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
-from steadygrad.naming import fan_in_of, module_kind, parameter_role
+from steadygrad.kinds import fan_in_of, module_kind, parameter_role
 from steadygrad.records import RemedySpec
 from steadygrad.values import positive
 

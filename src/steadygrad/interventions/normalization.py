@@ -12,7 +12,7 @@ from steadygrad.interventions.places import chosen
 from steadygrad.interventions.rehearsal import Rehearsal
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.naming import module_kind
+from steadygrad.kinds import module_kind
 from steadygrad.records import RemedySpec
 from steadygrad.values import one_of
 

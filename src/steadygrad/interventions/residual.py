@@ -14,7 +14,7 @@ from steadygrad.interventions.activation import HOLDERS, Activations
 from steadygrad.interventions.rehearsal import Rehearsal, Site
 from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage
-from steadygrad.naming import module_kind
+from steadygrad.kinds import module_kind
 from steadygrad.records import RemedySpec
 from steadygrad.values import positive
 

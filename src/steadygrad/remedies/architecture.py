@@ -5,7 +5,7 @@ from __future__ import annotations
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.fitting import can_normalize, can_shortcut, has_batchnorm
-from steadygrad.remedies.numbers import first_layer
+from steadygrad.remedies.numbers import path_to
 from steadygrad.view import View
 
 
@@ -19,7 +19,7 @@ def _swap_words(view: View, cause: Cause) -> tuple[str, str]:
         if saturating
         else "A small slope for negative inputs gives a dead unit a gradient, so that it can come back."
     )
-    where = f"  # e.g. at {first_layer(cause.location)}" if cause.location else ""
+    where = f"  # e.g. at {path_to(view, cause.location)}" if cause.location else ""
     return why, f"# {old}  ->  {new}{where}"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from steadygrad.records import Cause, RemedySpec
 from steadygrad.remedies.fitting import always
+from steadygrad.remedies.numbers import model_of
 from steadygrad.view import View
 
 
@@ -40,7 +42,8 @@ class Remedy:
     def explain(self, view: View, cause: Cause) -> Text:
         """Put it into words for this run."""
         why, patch = self.words(view, cause)
-        return Text(why, self.risk, patch)
+        model = model_of(view, cause.location)
+        return Text(why, self.risk, re.sub(r"\bmodel(?=\.(parameters|modules)\(\))", lambda _: model, patch))
 
     def suited(self, view: View, cause: Cause) -> list[str]:
         """The values worth trying on this run, best first; none where the remedy does not apply to it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from steadygrad.records import Cause, ParameterInfo
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.fitting import has_matrices, has_modules
-from steadygrad.remedies.numbers import first_layer
+from steadygrad.remedies.numbers import path_to
 from steadygrad.view import View
 
 RISK = "Throws away pretrained weights: only for layers that start from scratch."
@@ -25,7 +25,7 @@ def _words(rule: str, words: str, bare: str = "") -> Callable[[View, Cause], tup
         worst, odd = _worst(view, cause), odd_layers(view)
         if worst is not None and (len(odd) == 1 or not worst.module_type.startswith(LAYERS)):
             own = worst.module_type.startswith((*LAYERS, *CELLS))
-            weight = first_layer(worst.name) if worst.module_type else worst.name
+            weight = path_to(view, worst.name) if worst.module_type else worst.name
             line = (rule if own or not bare else bare).format(weight=weight)
             return f"{words} For this weight{'' if len(odd) == 1 else ', and likewise the others'}.", line
         return (

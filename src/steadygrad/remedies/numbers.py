@@ -71,12 +71,27 @@ def other_settings(view: View) -> str:
     return "".join(f", {key}={value:g}" for key, value in given if value)
 
 
-def first_layer(name: str) -> str:
+def model_of(view: View, location: str = "") -> str:
+    """The variable of the model that a place lies in, or else of the one that the main optimizer trains."""
+    known = {p.model: p for p in view.parameters if p.model}
+    held = [model for model in known if location == model or location.startswith(f"{model}.")]
+    index = view.main.index if view.main is not None else None
+    trained = {p.model for p in view.parameters if p.optimizer == index}
+    return max(held, key=len) if held else trained.pop() or "model" if len(trained) == 1 else "model"
+
+
+def first_layer(name: str, model: str = "model") -> str:
     """``model.<path>`` for a parameter or module name, indexable where the path holds numbers."""
-    path = "model"
+    path = model
     for part in [p for p in name.split(" ", maxsplit=1)[0].split(":", maxsplit=1)[0].split(".") if p]:
         path += f"[{part}]" if part.isdigit() else f".{part}"
     return path
+
+
+def path_to(view: View, name: str) -> str:
+    """How code reaches a parameter or module, whichever model it belongs to."""
+    model = model_of(view, name)
+    return first_layer(name.removeprefix(model) if name.startswith((f"{model}.", f"{model} ")) else name, model)
 
 
 def high_threshold(view: View) -> float | None:

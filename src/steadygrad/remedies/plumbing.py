@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygrad.records import Cause
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.numbers import optimizer_call
 from steadygrad.view import View
 
 CLOSURE = """def closure():
@@ -29,8 +30,8 @@ def _outside(cause: Cause) -> bool:
 def _attach_words(view: View, cause: Cause) -> tuple[str, str]:
     if _outside(cause):
         return f"{cause.location or 'They'} cannot learn: no optimizer updates them.", (
-            "# keep sub-modules in nn.ModuleList (not a list), then\n"
-            "optimizer = torch.optim.Adam(model.parameters(), lr=lr)  # after the last layer was added"
+            "# give the optimizer all of the model, with sub-modules in nn.ModuleList (not in a list)\n"
+            f"optimizer = torch.optim.{optimizer_call(view)}(model.parameters(), lr=lr)  # after its last layer is made"
         )
     return (
         "Between these parameters and the loss the graph is cut.",
