@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import steadygrad
 from steadygrad import graph
 from steadygrad.detectors import detect
 from steadygrad.diagnosis import diagnose
-from steadygrad.records import Diagnosis, Symptom
+from steadygrad.records import Diagnosis, Fact, Symptom
 from steadygrad.view import View
 
 
@@ -131,6 +132,63 @@ def test_elasticity_is_free_of_units() -> None:
     view = View(multiplied(2000.0).history())
     assert view.elasticity[0] == pytest.approx(2000 / WIDTH * np.sqrt(WIDTH) * 8.0 / 2.0, rel=1e-5)
     assert view.repeated == {0: 100}
+
+
+def leverage(*, head: float = 1.0, loss: Callable[[int], float] = flat, **fact: object) -> list[str]:
+    """What the cause says of a vector with a large gradient that one forward uses a hundred times."""
+    net = multiplied(2000.0)
+    facts = [event for event in net.events if isinstance(event, Fact)]
+    net.events = []
+    net.train(200, loss=loss, gradient=[2000.0, head, head])
+    for event in net.events:
+        if getattr(event, "detail", None) is not None:
+            event.detail.parameters["grad_mean"] = event.detail.parameters["grad_std"] * 0  # type: ignore[union-attr]
+    net.events = [*facts, *net.events]
+    if fact:
+        net.fact("loss-call", reduction="mean", **fact)
+    said = [reason for cause in answer(net).causes for reason in cause.evidence]
+    return [reason for reason in said if "used 100 times by one forward" in reason]
+
+
+def test_a_loss_at_its_level_has_leverage() -> None:
+    assert leverage()
+    assert leverage(loss=lambda s: 5 + noise(s, 4.8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"loss": lambda s: flat(s) - 2.5}, id="negative"),
+        pytest.param({"loss": lambda s: 2.3 - s / 50 if s < 150 else 90.0}, id="becomes negative, then diverges"),
+        pytest.param({"loss": lambda s: 0.01 if s == 1 else 5 + noise(s, 4.8)}, id="next to zero at first"),
+        pytest.param({"loss": lambda s: 0.0 if s == 1 else flat(s)}, id="zero at first"),
+        pytest.param({"loss": lambda s: 1e-9 + 1e-10 * noise(s), "head": 1000.0}, id="all weights have as much"),
+        pytest.param(
+            {"loss": lambda s: 1e-6 + 1e-7 * noise(s), "name": "cross_entropy", "value": 1e-6, "classes": 4,
+             "target_shape": [32]},
+            id="far better than a guess",
+        ),
+    ],
+)  # fmt: skip
+def test_a_first_loss_next_to_zero_or_below_has_no_leverage(options: dict[str, Any]) -> None:
+    assert not leverage(**options)
+
+
+@pytest.mark.parametrize("loss", [-2.5, 0.0, lambda s: 1.0 - s / 30])
+def test_there_is_no_relative_change_of_what_is_not_positive(loss: Any) -> None:
+    def elasticity(values: Any) -> dict[int, float]:
+        net = Net().train(60, loss=values)
+        for event in net.events:
+            if event.detail is not None:  # type: ignore[union-attr]
+                event.detail.parameters["grad_mean"] = event.detail.parameters["grad_std"] * 0  # type: ignore
+        return View(net.history()).elasticity
+
+    assert elasticity(1.0)
+    assert elasticity(loss) == {}
+
+
+def test_leverage_counts_where_the_loss_ran_away_from_its_first_value() -> None:
+    assert leverage(loss=lambda s: 2.0 * 1.5 ** min(s, 60))
 
 
 def test_a_weight_used_many_times_without_leverage_is_none() -> None:

@@ -263,15 +263,18 @@ class View:
 
     @cached_property
     def elasticity(self) -> dict[int, float]:
-        """How the first loss goes with a parameter: relative change by relative change, at most, ``|w||dL/dw|/|L|``."""
-        if self.loss is None or not self.loss.start or not len(self.samples):
+        """How the first loss goes with a parameter: relative change by relative change, at most, ``|w||dL/dw|/L``.
+
+        Empty where the loss is or becomes negative: a relative change needs a zero that means something.
+        """
+        if self.loss is None or not self.loss.start > 0 or self.signed_loss or not len(self.samples):
             return {}
         spread, mean = self.parameter("grad_std")[0], self.parameter("grad_mean")[0]
         weights = self.parameter("weight_norm")[0]
         found = {}
         for p in self.parameters:
             gradient = math.hypot(spread[p.index], mean[p.index]) * math.sqrt(max(1, math.prod(p.shape)))
-            value = gradient * float(weights[p.index]) / abs(self.loss.start)
+            value = gradient * float(weights[p.index]) / self.loss.start
             if math.isfinite(value):
                 found[p.index] = value
         return found

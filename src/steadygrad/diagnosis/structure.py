@@ -113,7 +113,7 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
     if not findings.trouble and not findings.poor:
         return
     argument.location = _recurrent_weight(view, site)
-    _elastic(view, argument)
+    _elastic(findings, argument)
     stuck = findings.poor or (view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss")))
     local = max((f.data.get("active", 0.0) for f in view.history.facts("time-flow")), default=0.0)
     if local > 0.5 and decades < 0 and not findings.has("exploding-gradients", "non-finite", "diverging-loss"):
@@ -140,21 +140,34 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.6, "the loss falls all the same")
 
 
-def _elastic(view: View, argument: Argument) -> None:
+def _elastic(findings: Findings, argument: Argument) -> None:
     """How much the first loss depends on a weight that one forward uses many times.
 
     ``|w| |dL/dw| / L`` is the relative change of the loss by that of the weight, free of all units: about 1 for a layer,
-    about the number of uses for a product of equal factors.
+    about the number of uses for a product of equal factors. A first loss next to zero makes it large for every weight:
+    then it says nothing about this one.
     """
+    view = findings.view
     worst, uses, row = max(
         ((view.elasticity.get(r, 0.0), u, r) for r, u in view.repeated.items()), default=(0.0, 0, -1)
     )
-    if worst > 30:
+    others = [e for r, e in view.elasticity.items() if r not in view.repeated and len(view.parameters[r].shape) >= 2]
+    if worst > 30 and worst > 3 * max(others, default=0.0) and not _starts_at_nothing(findings):
         argument.location = view.parameters[row].name
         argument.add(
             0.85 * ramp(worst, 30, 300),
             f"before any update a change of 1% in {argument.location}, used {uses} times by one forward, could change the loss by {worst:.0f}%",
         )
+
+
+def _starts_at_nothing(findings: Findings) -> bool:
+    """Whether the first loss is far below the usual one of the run, which did not run away, or below a mere guess's."""
+    view, shape = findings.view, findings.view.loss
+    if shape is None:
+        return True
+    ran_away = findings.has("diverging-loss", "exploding-gradients", "non-finite")
+    levels = [view.uninformed, math.nan if ran_away else shape.early]
+    return any(shape.start < 0.01 * level for level in levels)
 
 
 def _recurrent_weight(view: View, site: str) -> str:
