@@ -561,6 +561,51 @@ def test_a_cause_that_fails_is_named_and_the_others_are_heard(monkeypatch: pytes
     assert [c.check for c in after.checks_not_run if "ZeroDivisionError: boom" in c.why] == ["broken"]
 
 
+# -- a rate that is too high --------------------------------------------------------------------------------------
+
+
+def died(*, leap: float, share: float = 1.0) -> Argument:
+    """Units die as early steps change the weights by a tenth and take them to ``leap`` times their size; then quiet."""
+    net = Net()
+    net.train(
+        120,
+        loss=flat,
+        ratio=lambda step: 0.1 if step <= 3 else 1e-4,
+        weight=lambda step: 8.0 if step <= 3 else 8.0 * leap,
+        stats=lambda step: {"dead_units": net.at("relu", 0.02 if step <= 3 else share)},
+    )
+    history = net.history()
+    view = View(history)
+    symptoms = tuple(detect(history, view))
+    argument = Argument("learning-rate-too-high")
+    (rule,) = [rule for rule in CAUSES if rule.code == argument.code]
+    rule.argue(Findings(view, symptoms), argument)
+    assert ("dead-units" in {s.code for s in symptoms}) == (share > 0.5)
+    return argument
+
+
+def test_small_updates_of_units_that_died_in_a_leap_do_not_speak_for_the_rate() -> None:
+    """They have no gradient any more: what a typical step changes after that tells nothing about the steps before."""
+    assert not [o for o in died(leap=10.0).objections if "usual size" in o]
+    assert died(leap=10.0).confidence >= 0.6
+    for other in (died(leap=2.0), died(leap=10.0, share=0.1)):  # no leap, or nothing died: the updates speak
+        assert [o for o in other.objections if "usual size" in o]
+
+
+@pytest.mark.parametrize(("raised", "speaks"), [(1.0, True), (50.0, False)])
+def test_small_updates_before_the_rate_was_raised_do_not_speak_for_it(raised: float, speaks: bool) -> None:
+    net = Net().train(
+        120, loss=lambda step: falling(step) if step < 100 else 9.0, ratio=1e-3,
+        rate=lambda step: 0.1 if step < 100 else 0.1 * raised,
+    )  # fmt: skip
+    history = net.history()
+    view, argument = View(history), Argument("learning-rate-too-high")
+    (rule,) = [rule for rule in CAUSES if rule.code == argument.code]
+    rule.argue(Findings(view, tuple(detect(history, view))), argument)
+    assert bool([r for r in argument.reasons if "had just been raised" in r]) is not speaks
+    assert bool([o for o in argument.objections if "usual size" in o]) is speaks
+
+
 # -- the arithmetic -----------------------------------------------------------------------------------------------
 
 weights = st.lists(st.floats(0.0, 0.99), max_size=6)
