@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from steadygrad.attach import attached
 from steadygrad.history import History
 from steadygrad.monitor import Monitor
+from steadygrad.monitor.gradients import SIGNS, STEPS_PER_SIGN
 from steadygrad.monitor.sampling import EARLY_STEPS, Schedule
 from steadygrad.naming import FULL, Registry
 from steadygrad.records import NO_GRADIENT, Fact, OptimizerInfo, ParameterInfo, SiteInfo, StepRecord
@@ -827,6 +828,45 @@ def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
     for record in sink.steps:
         history.add(record)
     assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 60, 70]
+
+
+def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = False) -> list[int]:
+    """The steps seen in full because of steps whose gradient, and not whose loss, is ten thousand times the usual."""
+    torch.manual_seed(0)
+    step = 0
+
+    def loss() -> Tensor:
+        nonlocal step
+        step += 1
+        out = model(torch.randn(16, 8)).square().mean()
+        steep = 1e4 * (out - out.detach()) if at(step) else 0.0
+        return out + steep
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+
+    def train() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss().backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    sink = watch(train, every=10)
+    close = [r for r in sink.steps if "close-up" in r.flags]
+    assert all(r.detail is not None and r.detail.sites for r in close)
+    return [r.step for r in close]
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_a_steep_gradient_has_the_next_steps_kept_in_full(clip: bool) -> None:
+    assert steep(mlp(), lambda step: step == 54, 70, clip) == [55, 56, 57]
+    assert steep(mlp(), lambda _: False, 70, clip) == []
+
+
+def test_a_run_of_many_steep_gradients_is_not_looked_at_closely_all_the_time() -> None:
+    close = steep(mlp(), lambda step: step > 50 and step % 5 == 0, 900)
+    assert 3 * SIGNS <= len(close) <= 3 * (SIGNS + 900 // STEPS_PER_SIGN)
 
 
 def test_models_built_a_thousand_times_stay_in_bounded_tables() -> None:

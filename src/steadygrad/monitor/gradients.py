@@ -24,6 +24,8 @@ from steadygrad.records import NO_GRADIENT
 
 #: Unusual steps observed in detail, on top of one in fifty: a run that has gone to NaN need not be looked at closely.
 UNUSUAL_DETAILS = 32
+#: Signs of trouble heeded, on top of one in so many steps: three close looks each, so at 1% of the steps of a long run.
+SIGNS, STEPS_PER_SIGN = 3, 300
 
 
 class Gradients:
@@ -37,10 +39,16 @@ class Gradients:
         self._scaling = scaling
         self._structure = structure
         self._schedule = schedule
-        self._unusual = 0
+        self._unusual = self._signs = 0
 
     def measure(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
         """Norms before the update; the origin of anything non-finite is looked for here, before it spreads."""
+        measured = self._measure(stream, optimizer, pending)
+        if measured is not None:
+            self._heed(stream, measured)
+        return measured
+
+    def _measure(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
         losses = [v for values in pending.losses.values() for v in values]
         suspicious = self._is_unusual(stream, losses)
         ordinary = None if suspicious else self._as_clipped(stream, optimizer, pending)
@@ -93,6 +101,17 @@ class Gradients:
         if self._scaling.clipped_too_early(norms, pending):
             pending.flags.append("clip-before-unscale")
         return norms, scale
+
+    def _heed(self, stream: Stream, measured: Measured) -> None:
+        """A gradient far above the recent ones often comes a step before the loss that shows it: look from now on.
+
+        So the step of a leap, and not only those after it, is observed in full where the gradient announces it.
+        """
+        sign = stream.steepness.count >= stream.steepness.warmup and stream.steepness.unusual(measured.total)
+        stream.steepness.add(measured.total)
+        if sign and not measured.unusual and self._signs < SIGNS + self._schedule.iteration // STEPS_PER_SIGN:
+            self._signs += 1
+            self._schedule.look_closely()
 
     def _is_unusual(self, stream: Stream, losses: list[float]) -> bool:
         spread, loss = stream.spread, losses[0] if losses else math.nan

@@ -30,7 +30,7 @@ class Sink(Protocol):
         """The parameter table, whole, whenever it changed."""
 
     def sites(self, table: list[SiteInfo]) -> None:
-        """The site table, whole, with one more row."""
+        """The site table, whole, whenever it changed."""
 
     def optimizers(self, table: list[OptimizerInfo]) -> None:
         """The optimizer table, whole, whenever it changed."""
@@ -63,7 +63,8 @@ class Stream:
     unreal: bool = False  # holds parameters without numbers (the meta device)
     sharded: bool = False  # holds parameters of which this process has a part: that part is measured
     steps: int = 0
-    spread: Spread = field(default_factory=Spread)
+    spread: Spread = field(default_factory=Spread)  # of the loss
+    steepness: Spread = field(default_factory=Spread)  # of the gradient norm
     weights: Weights | None = None
     #: The parameter with the largest gradient of the last step, while it is to be seen whether it gets cleared.
     uncleared: weakref.ref[Tensor] | None = None
