@@ -29,6 +29,8 @@ _WEIGHT_OPS = (
     "CudnnRnn",
     "Bilinear",
 )
+#: What a penalty on a parameter does with it. (A parameter that nothing else reads may be meant for that.)
+_PENALTIES = ("Pow", "Abs", "Mul", "Sum", "Norm", "LinalgVectorNorm", "Dot", "View", "Stack", "Cat")
 #: Operations that give a column which is meant to be one: ``x[:, None]``, ``x.amax(1, keepdim=True)``.
 _KEPT_COLUMNS = ("Unsqueeze", "Sum", "Mean", "Amax", "Amin", "Max", "Min", "Logsumexp", "Norm", "Linalg")  # fmt: skip
 _NORM_OPS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm")
@@ -46,7 +48,7 @@ class GraphFacts:
     shortest: dict[int, int] = field(default_factory=dict)  # leaf id -> fewest weight operations to the loss
     longest: dict[int, int] = field(default_factory=dict)
     uses: Counter[int] = field(default_factory=Counter)  # leaf id -> operations that read it
-    readers: dict[int, str] = field(default_factory=dict)  # leaf id -> an operation that reads it
+    readers: dict[int, str] = field(default_factory=dict)  # leaf id -> the operation that tells most of its use
     broadcast: str = ""  # a subtraction that pairs every row with every other, if the loss contains one
     norms: int = 0
     outermost: dict[str, Any] = field(default_factory=dict)  # of each kind of operation, the node nearest to the loss
@@ -125,8 +127,12 @@ def _distances(starts: list[Any], order: list[Any], inner: dict[Any, list[Any]],
             leaf = leaf_of(following)
             if leaf is not None:
                 facts.uses[id(leaf)] += 1
-                if name != "T" or id(leaf) not in facts.readers:
-                    facts.readers[id(leaf)] = name
+                facts.readers[id(leaf)] = max(name, facts.readers.get(id(leaf), name), key=_telling)
+
+
+def _telling(reader: str) -> int:
+    """How much an operation that reads a parameter says of its use: a penalty on it, next to nothing."""
+    return 0 if reader.startswith(_PENALTIES) else 1 if reader == "T" else 2
 
 
 def _chain(starts: list[Any], limit: int = 8) -> list[str]:

@@ -68,9 +68,11 @@ class Streams:
 
     def parameters(self, stream: Stream) -> list[Tensor]:
         """What the stream trains; its ``rows`` are brought up to date."""
-        optimizer = stream.holder()
-        if optimizer is None:
+        if stream.optimizer is None:
             return self._manual_parameters(stream)
+        optimizer = stream.holder()
+        if optimizer is None:  # it is gone: what it trained may be another one's by now
+            return []
         parameters = _held(optimizer)
         ids = tuple(map(id, parameters))
         if ids != stream.ids:
@@ -106,6 +108,8 @@ class Streams:
     def gradients(self, stream: Stream) -> tuple[list[Tensor], Rows]:
         """The gradients that exist, and their rows."""
         parameters = self.parameters(stream)
+        if not parameters:
+            return [], stream.rows[:0]
         if stream.functional:
             return [g for ref, g in stream.functional if ref() is not None], stream.rows
         found = [p.grad for p in parameters]
