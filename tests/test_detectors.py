@@ -268,6 +268,12 @@ def heavy_tails() -> Net:
     return Net().train(300, loss=lambda s: 1.0 + 30.0 * noise(s) ** 8)
 
 
+@silent("loss-spike", "the largest of many jumps of all sizes")
+def long_tail() -> Net:
+    tail = {60: 1.1, 95: 1.6, 130: 2.1, 170: 2.6, 215: 4.4, 260: 1.9}
+    return Net().train(300, loss=lambda s: tail.get(s, 1.0 + noise(s, 0.02)))
+
+
 @silent("loss-spike", "falling loss")
 def steeply_falling() -> Net:
     return Net().train(200, loss=lambda s: 1e4 * math.exp(-s / 8) + 1.0)
@@ -337,6 +343,16 @@ def converged_loss() -> Net:
 @silent("stalled-loss", "too short to tell")
 def too_short() -> Net:
     return Net().train(12, loss=flat)
+
+
+@silent("stalled-loss", "steps of a usual size, and data that may be noise")
+def noisy_targets() -> Net:
+    return Net().train(300, loss=lambda s: 1.0 + noise(s, 0.3))
+
+
+@fires("stalled-loss", "as noisy, but the steps are far too large")
+def noisy_and_thrown_about() -> Net:
+    return Net().train(300, loss=lambda s: 1.0 + noise(s, 0.3), ratio=0.1)
 
 
 @silent("stalled-loss", "slow but sure")

@@ -513,6 +513,60 @@ def test_a_rate_that_is_raised_too_far_is_named_by_that() -> None:
     assert answer.causes[0].evidence[0].startswith("the rate had just been raised from 0.05 to 6")
 
 
+def own_penalty() -> None:
+    model = stack(3)
+
+    def penalised(prediction: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(prediction, y) + 0.3 * sum(p.pow(2).sum() for p in model.parameters())
+
+    train(model, torch.optim.Adam(model.parameters(), lr=0.01), steps=200, loss=penalised)
+
+
+def test_a_penalty_of_the_scripts_own_is_a_decay() -> None:
+    _, answer = observed(own_penalty)
+    assert answer.causes[0].code == "excessive-weight-decay"
+    assert "the loss holds a penalty on the weights themselves" in answer.causes[0].evidence
+
+
+def new_head() -> None:
+    """A head put in place after the optimizer was made; the optimizer of the training before is gone by then."""
+    model = stack(3)
+    train(model, torch.optim.Adam(model.parameters(), lr=3e-3), steps=40)
+    model[0].requires_grad_(False)
+    optimizer = sgd(nn.Sequential(model[2], model[4]), 0.02)
+    model[4] = nn.Linear(24, CLASSES)
+    train(model, optimizer, steps=80)
+
+
+def test_what_replaced_a_layer_of_the_optimizer_is_in_none() -> None:
+    _, answer = observed(new_head)
+    assert (answer.causes[0].code, answer.causes[0].location) == ("detached-parameters", "4")
+
+
+def zero_head() -> None:
+    """Its last layer starts at zero, by design, and its rate is too low."""
+    model = stack(3)
+    nn.init.zeros_(model[4].weight)
+    train(model, torch.optim.Adam(model.parameters(), lr=1e-7), steps=200)
+
+
+def test_a_layer_that_starts_at_zero_and_leaves_it_does_not_start_too_small() -> None:
+    _, answer = observed(zero_head)
+    assert [c.code for c in answer.causes] == ["learning-rate-too-low"]
+
+
+@pytest.mark.parametrize(("height", "latent"), [(1.0, False), (500.0, True)])
+def test_rare_targets_are_no_corrupt_batch_unless_they_are_extreme(height: float, latent: bool) -> None:
+    tail = {60: 0.011, 100: 0.019, 130: 0.016, 170: 0.014}
+    net = Net().train(
+        200,
+        loss=lambda s: tail.get(s, 0.01 + math.exp(-s / 4) + 2e-4 * math.sin(37 * s)),
+        batch=lambda s: {"batch_size": 32.0, "target_max": height if s == 100 else 0.1},
+    )
+    found = [s.code for s in diagnosed(net).symptoms]
+    assert found == ([LATENT] if latent else [])
+
+
 def test_units_that_a_rate_kills_are_its_doing() -> None:
     _, answer = observed(rate_that_kills_units)
     assert "dead-units" in [s.code for s in answer.symptoms]

@@ -141,6 +141,10 @@ OTHERS = {
     ("backward", "weights of two kinds"): "W = randn(2).requires_grad_()\nV = Parameter(randn(2))\nask()\n",
     ("backward", "half"): "D = torch.bfloat16  # <- here\nm = Net().to(D)\nask()\n",
     ("backward", "half by a method"): "m = Net()\nm = m.half()  # <- here\nask()\n",
+    (
+        "backward",
+        "half for model and data",
+    ): "x = x.half()\nopt = Adam(m.parameters())\nm.to(torch.bfloat16)  # <- here\nask()\n",
     ("backward", "half and not"): "a = x.half()\nb = x.bfloat16()\nask()\n",
     ("backward", "rate"): "lr = 0.3  # <- here\nfor p in ps:\n    p -= lr * p.grad\nask()\n",
     ("backward", "rate in the update"): "for p, g in ps:\n    p -= 0.3 * g  # <- here\nask()\n",

@@ -15,8 +15,15 @@ from steadygrad.records import Symptom
 from steadygrad.view import View
 
 MIN_STEPS = 30
+#: Steps that belong to the beginning of a run, or to what a spike brought about.
+SETTLED = 10
+#: A spike is at least this much higher than anything that is none.
+APART = 2
 #: A loss that scatters by more than this share of its level says nothing by standing still: it may be all noise.
 LEVEL_SCATTER = 0.3
+#: Where the steps are of a usual size, this much scatter is enough: then a fault would show elsewhere as well.
+SCATTER_OF_NOISE = 0.1
+USUAL_STEPS = (1e-4, 1e-2)
 
 
 def _needs_loss(view: View) -> str | None:
@@ -41,7 +48,7 @@ def _spikes(view: View) -> Iterator[Symptom]:
         shape = view.losses.get(stream.index)
         if shape is None or stream.spike_count > max(8, 0.04 * stream.steps):
             continue
-        chosen = [s for s in stream.spikes if is_outlier(s, stream, shape)]
+        chosen = set_apart([s for s in stream.spikes if is_outlier(s, stream, shape)], stream)
         if not chosen:
             continue
         worst = max(chosen, key=lambda s: s.loss - s.centre)
@@ -49,8 +56,21 @@ def _spikes(view: View) -> Iterator[Symptom]:
         message = f"the loss jumped to {worst.loss:.4g} at step {worst.step}, from about {worst.centre:.4g}"
         evidence = {"loss": worst.loss, "usual": worst.centre, "deviation": worst.deviation, "times": times}
         steps = [s.step for s in chosen]
-        events = 1 + sum(b - a > 10 for a, b in itertools.pairwise(steps))  # a spike's aftershocks belong to it
+        events = 1 + sum(b - a > SETTLED for a, b in itertools.pairwise(steps))  # a spike's aftershocks belong to it
         yield Symptom("loss-spike", "warning", "", steps[0], steps[-1], evidence, message, events)
+
+
+def set_apart(chosen: list[Spike], stream: StreamHistory) -> list[Spike]:
+    """None where smaller jumps lead up to these: the loss of small batches has a long tail, and its largest value is
+    no event. What follows within a few steps of a spike belongs to it.
+    """
+    tail = [
+        s.loss - s.centre
+        for s in stream.spikes
+        if s.step > stream.first_step + SETTLED and not any(0 <= s.step - c.step <= SETTLED for c in chosen)
+    ]
+    least = min((s.loss - s.centre for s in chosen), default=0.0)
+    return chosen if least > APART * max(tail, default=0.0) else []
 
 
 def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
@@ -66,7 +86,7 @@ def is_outlier(spike: Spike, stream: StreamHistory, shape: LossShape) -> bool:
         and jump > 0.7 * abs(spike.centre)
         and spike.loss > 1.3 * usual
         and jump > 1.5 * spread
-        and spike.step > stream.first_step + 10
+        and spike.step > stream.first_step + SETTLED
         and len(after) > 0
         and after.min() < 0.5 * (spike.loss + spike.centre)  # it came back; otherwise the loss diverged
     )
@@ -146,7 +166,7 @@ def _stalled(view: View) -> Iterator[Symptom]:
         message = f"after {shape.n} steps the loss ({shape.end:.4g}) is hardly better than a guess that ignores the input ({uninformed:.4g})"
         evidence = {"start": shape.start, "end": shape.end, "uninformed": uninformed}
         yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
-    if not has_stalled(shape):
+    if not has_stalled(shape) or _may_be_noise(view, shape):
         return
     message = (
         f"the loss has not moved: {shape.start:.4g} at the start, {shape.end:.4g} after {shape.n} steps "
@@ -154,6 +174,13 @@ def _stalled(view: View) -> Iterator[Symptom]:
     )
     evidence = {"start": shape.start, "end": shape.end, "noise": shape.noise}
     yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
+
+
+def _may_be_noise(view: View, shape: LossShape) -> bool:
+    """Whether nothing speaks against data that holds no more than noise: steps of a usual size, taken in vain."""
+    ratio = view.matrix_ratio[np.isfinite(view.matrix_ratio)]
+    usual = len(ratio) > 0 and USUAL_STEPS[0] < float(np.median(ratio)) < USUAL_STEPS[1]
+    return usual and shape.noise > SCATTER_OF_NOISE * abs(shape.early)
 
 
 def has_stalled(shape: LossShape) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,23 +48,30 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
 # -- corrupt batches ----------------------------------------------------------------------------------------------
 
 
-def odd_batch(view: View, batch: dict[str, float]) -> str | None:
+@dataclass(frozen=True)
+class Oddity:
+    """How a batch's inputs or targets differ from the usual ones, in words, and how many times."""
+
+    what: str
+    times: float = math.inf
+
+
+def odd_batch(view: View, batch: dict[str, float]) -> Oddity | None:
     """How a batch's inputs or targets differ from the usual ones, if they do."""
     usual = view.batch
     for key in ("input", "target"):
         if batch.get(f"{key}_nonfinite", 0) > 0:
-            return f"its {key}s hold {batch[f'{key}_nonfinite']:.0f} NaN or Inf values"
+            return Oddity(f"its {key}s hold {batch[f'{key}_nonfinite']:.0f} NaN or Inf values")
         for measure in ("max", "std"):
             name = f"{key}_{measure}"
             if name in batch and name in usual and batch[name] > 5 * max(usual[name], 1e-12):
-                return f"its {key}s reach {name.split('_')[1]} {batch[name]:.3g}, usually {usual[name]:.3g}"
+                what = f"its {key}s reach {measure} {batch[name]:.3g}, usually {usual[name]:.3g}"
+                return Oddity(what, batch[name] / max(usual[name], 1e-12))
         name = f"{key}_mean"
-        if (
-            name in batch
-            and name in usual
-            and abs(batch[name] - usual[name]) > 10 * (usual.get(f"{key}_std", 0) + 1e-12)
-        ):
-            return f"its {key}s have mean {batch[name]:.3g}, usually {usual[name]:.3g}"
+        if name in batch and name in usual:
+            away = abs(batch[name] - usual[name]) / (usual.get(f"{key}_std", 0) + 1e-12)
+            if away > 10:
+                return Oddity(f"its {key}s have mean {batch[name]:.3g}, usually {usual[name]:.3g}", away)
     return None
 
 
@@ -72,7 +80,7 @@ def first_outlier(view: View) -> int | None:
     spikes = [s for stream in view.streams for s in stream.spikes]
     first = min(spikes, key=lambda s: s.step, default=None)
     odd = odd_batch(view, first.batch) if first is not None and first.batch else None
-    return first.step if first is not None and odd is not None and odd.startswith("its inputs") else None
+    return first.step if first is not None and odd is not None and odd.what.startswith("its inputs") else None
 
 
 def _corrupt(findings: Findings, argument: Argument) -> None:
@@ -80,8 +88,10 @@ def _corrupt(findings: Findings, argument: Argument) -> None:
     for spike in _worst_spikes(view):
         odd = odd_batch(view, spike.batch)
         if odd is not None:
-            argument.location = _entrance(view, odd)
-            argument.add(0.9, f"the batch of step {spike.step} is an outlier: {odd}")
+            argument.location = _entrance(view, odd.what)
+            # Rare rewards, or a class that is seen now and then, are outliers too, and do no harm.
+            weight = 0.9 if findings.trouble else 0.9 * ramp(odd.times, 5, 100)
+            argument.add(weight, f"the batch of step {spike.step} is an outlier: {odd.what}")
             return
     for fact in view.history.facts("bad-batch"):
         argument.location = _entrance(view, str(fact.data["what"]))

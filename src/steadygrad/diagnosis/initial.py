@@ -69,10 +69,16 @@ def _too_large(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.3, "normalisation layers absorb the scale of the weights before them")
 
 
+def _left_zero(view: View, row: int) -> bool:
+    """Whether a matrix that started at zero was moved: one among others may, and learns from the first step on."""
+    norms = view.parameter("weight_norm")[:, row] if len(view.samples) else np.zeros(0)
+    return bool(np.nan_to_num(norms).max(initial=0.0) > 0)
+
+
 def _too_small(findings: Findings, argument: Argument) -> None:
     view = findings.view
     gains = {row: g for row, g in view.init_gain.items() if row in set(view.matrices)}
-    small = {row: g for row, g in gains.items() if g < SMALLEST_USUAL}
+    small = {row: g for row, g in gains.items() if g < SMALLEST_USUAL and (g > 0 or not _left_zero(view, row))}
     if not small or not findings.trouble:
         return
     worst = min(small, key=lambda r: small[r])

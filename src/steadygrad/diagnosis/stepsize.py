@@ -220,7 +220,7 @@ def _decay(findings: Findings, argument: Argument) -> None:
     weights = view.parameter("weight_norm")[:, rows]
     with np.errstate(all="ignore"):
         shrink = median(_last_finite(weights) / weights[0]) if np.isfinite(weights[0]).any() else 1.0
-    argument.location = view.set_at("optimizer", "weight_decay") if decayed else view.source("backward")
+    argument.location = view.set_at("optimizer", "weight_decay") if decayed else view.set_at("backward", "loss")
     if decayed:
         _decay_force(findings, argument, decayed, weights)
     elif shrink < 0.5:

@@ -25,6 +25,11 @@ def _largest(view: View) -> float:
 
 def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
     largest = _largest(view) if view.parameters else 0.01
+    if largest <= 0:
+        return (
+            "The loss holds a penalty that pulls the weights to zero harder than the rest pulls them anywhere else.",
+            "loss = fit + 0.01 * coefficient * penalty  # a hundredth of the penalty's present share",
+        )
     return (
         "The decay pulls the weights to zero harder than the gradient pulls them anywhere else.",
         f"optimizer = torch.optim.{optimizer_call(view)}(model.parameters(), lr=lr, weight_decay={largest / 100:g})"

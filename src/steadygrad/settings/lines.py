@@ -82,10 +82,23 @@ def _makes_parameters(statement: ast.stmt) -> bool:
 
 
 def half_line(scope: Scope) -> str:
-    """The line that chooses a number format of 16 bits."""
-    named = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Attribute) and n.attr in _HALVES]
-    written = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Constant) and n.value in ("float16", "bfloat16")]
-    return _only(scope, [*named, *written])
+    """The line that chooses a number format of 16 bits: that of the model, where data is given one as well."""
+    calls = [n for n in ast.walk(scope.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    models = {_receiver(call) for call in calls if called(call) == "parameters"}
+    return _only(scope, [c for c in calls if _receiver(c) in models and _halves(c)]) or _only(
+        scope, _halves(scope.tree)
+    )
+
+
+def _receiver(call: ast.Call) -> str:
+    return ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+
+
+def _halves(tree: ast.AST) -> list[ast.expr]:
+    """Where a format of 16 bits is named."""
+    named = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in _HALVES]
+    written = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in ("float16", "bfloat16")]
+    return [*named, *written]
 
 
 def rate_line(scope: Scope) -> str:
