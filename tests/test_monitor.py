@@ -626,6 +626,25 @@ def test_a_plain_layer_beside_a_model_is_named_after_its_variable() -> None:
     assert names == ["body.weight", "body.bias", "other.weight", "other.bias"]
 
 
+def test_a_model_called_in_its_own_method_is_named_after_its_variable() -> None:
+    class Speaking(Half):
+        def step(self, x: Tensor) -> Tensor:
+            out: Tensor = self(x)
+            return out
+
+    def train() -> None:
+        encoder, decoder = Half(), Speaking()
+        both = [*encoder.parameters(), *decoder.parameters()]
+        one_step(lambda: decoder.step(encoder(torch.ones(4, 8))).mean(), both)
+
+    assert watch(train).names == [
+        "encoder.body.weight",
+        "encoder.body.bias",
+        "decoder.body.weight",
+        "decoder.body.bias",
+    ]
+
+
 def test_a_frozen_copy_does_not_rename_the_model() -> None:
     def train() -> None:
         student, x = Half(), torch.ones(4, 8)

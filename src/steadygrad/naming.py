@@ -76,8 +76,9 @@ class Registry:
         root = self._roots.get(owner)
         if root is None:
             variables = tuple(dict.fromkeys([variable, *variables_of(owner, frame)])) if variable else ()
+            variables = tuple(name for name in variables if name != "self")  # which every model is, in its own methods
             root = self._roots.add(owner, variables)
-            root.prefix = self._prefix(owner, variable, self._tell_apart(owner))
+            root.prefix = self._prefix(owner, next(iter(variables), ""), self._tell_apart(owner))
         prefix = root.prefix
         self._name_modules(owner, prefix)
         self._add_all(owner, prefix)
