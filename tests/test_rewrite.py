@@ -454,6 +454,74 @@ def test_the_rewrite_is_the_repair_of_the_faults_author(name: str) -> None:
     assert len(result.lines) <= 2
 
 
+OWN = """import torch
+from torch import nn
+
+
+class Mix(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.weight = nn.Parameter({})
+        self.token = nn.Parameter(torch.randn(1, b))
+
+    def forward(self, x):
+        return x @ self.weight + self.token
+
+
+net = nn.Sequential(Mix(4, 8), nn.Tanh(), Mix(8, 1))
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+"""
+OWN_WEIGHTS = {
+    "reinit-kaiming": "torch.randn(a, b) * (2 / a) ** 0.5",
+    "reinit-kaiming:1": "torch.randn(a, b) * a ** -0.5",
+    "reinit-xavier": "torch.randn(a, b) * (2 / (a + b)) ** 0.5",
+    "reinit-orthogonal:2": "nn.init.orthogonal_(torch.empty(a, b), gain=2)",
+}
+
+
+@pytest.mark.parametrize("spec", OWN_WEIGHTS)
+def test_weights_of_own_layers_are_drawn_anew_where_they_are_made(spec: str) -> None:
+    rows = [ParameterInfo(i, f"{i}.weight", (4, 8), "float32", "weight", str(i), "Mix", True) for i in (0, 2)]
+    for made in ("torch.randn(a, b)", "0.3 * torch.randn((a, b))", "torch.zeros(a, b)"):
+        for hints in (Hints(parameters=tuple(rows)), Hints()):
+            new = change(OWN.format(made), spec, hints=hints)
+            assert (
+                len(new) == 2
+                and new[1].replace("((a, b))", "(a, b)") == f"+ self.weight = nn.Parameter({OWN_WEIGHTS[spec]})"
+            )
+
+
+def test_a_loop_over_layers_that_are_not_there_is_not_written() -> None:
+    known = (ParameterInfo(0, "0.weight", (4, 8), "float32", "weight", "0", "Mix", True),)
+    source = OWN.format("torch.eye(a, b) + torch.randn(a, b)")
+    assert "in no linear or convolutional layer" in refusal(source, "reinit-kaiming", hints=Hints(parameters=known))
+
+
+SUM = "sum(w.pow(2).sum() for w in model.parameters())"
+WALK = "    reg = 0.0\n    for name, p in model.named_parameters():\n        reg += (p ** 2).sum()\n"
+#: How a penalty is written -> lines before the loss, what is added to it, spec, the change.
+PENALTIES = {
+    "a constant": (f"    reg = {SUM}\n", "LAM * reg", "reduce-weight-decay:0", ["- LAM = 0.2", "+ LAM = 0.0"]),
+    "in one line": ("", f"0.5 * {SUM}", "reduce-weight-decay:/100", [f"- {{}}0.5 * {SUM}", f"+ {{}}0.005 * {SUM}"]),
+    "without a coefficient": ("", SUM, "reduce-weight-decay:/100", [f"- {{}}{SUM}", f"+ {{}}0.01 * {SUM}"]),
+    "in a loop": (WALK, "reg * 0.3", "reduce-weight-decay:/10", ["- {}reg * 0.3", "+ {}reg * 0.03"]),
+}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_penalty_in_the_loss_is_reduced(name: str) -> None:
+    before, term, spec, expected = PENALTIES[name]
+    fit = "loss = model(x).square().mean() + 1e-4 * sum(w.grad.norm() for w in model.parameters()) + "
+    body = BODY.replace("    loss = model(x).square().mean()\n", f"{before}    {fit}{term}\n")
+    source = HEAD + "LAM = 0.2\n" + SGD + "for step in range(10):\n" + body
+    assert change(source, spec) == [line.format(fit) for line in expected]
+
+
+def test_a_penalty_is_no_weight_decay_of_a_given_size() -> None:
+    source = HEAD + SGD + LOOP.replace(".mean()", f".mean() + 0.1 * {SUM}")
+    assert "no weight decay" in refusal(source, "reduce-weight-decay:0.01")
+
+
 def test_how_bad_a_step_is_shows_before_a_clip() -> None:
     clip = "    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
     lines = rewritten(

@@ -65,7 +65,7 @@ class Redraw:
                 continue
             if self._biases_only:
                 count += self._clear(parameter) if role == "bias" and not keep_bias else 0
-            elif role in ("weight", "recurrent") and parameter.dim() >= 2:
+            elif role in ("weight", "recurrent") and _is_matrix(module, parameter):
                 self._redraw(parameter, fan_in_of(module, parameter), gates=_gates(module, parameter), role=role)
                 count += 1
             elif role == "embedding" and self._embeddings and parameter.dim() == 2:
@@ -119,6 +119,11 @@ class Redraw:
             if leaf.grad is not None:
                 leaf.grad.zero_()
         self._report.applied(f"{len(bare)} weight matrices were drawn anew after the first backward pass")
+
+
+def _is_matrix(module: nn.Module, weight: Tensor) -> bool:
+    """A module's own tensor ``[1, ..., n]`` is a row added to others, such as a class token."""
+    return weight.dim() >= 2 and (module_kind(module) != "other" or weight.shape[-2] > 1)
 
 
 def _unwanted(bias: Tensor, module: nn.Module, *, is_head: bool) -> bool:

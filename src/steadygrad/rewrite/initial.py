@@ -13,6 +13,7 @@ from steadygrad.rewrite.models import CONV, LINEAR, Models
 from steadygrad.rewrite.names import argument, dotted, method, receiver
 from steadygrad.rewrite.script import Refused
 from steadygrad.rewrite.task import Task
+from steadygrad.rewrite.tensors import own_parameters, plain_tensors
 
 _DRAWS = ("normal_", "uniform_", "constant_", "ones_", "trunc_normal_", "eye_", "xavier_normal_", "xavier_uniform_",
           "kaiming_normal_", "kaiming_uniform_", "orthogonal_", "sparse_", "zeros_")  # fmt: skip
@@ -54,7 +55,7 @@ def reinit_orthogonal(task: Task) -> None:
 def _redraw(task: Task, rule: str, settings: str) -> None:
     models = Models(task.script, task.names, task.training)
     if not models.roots and not models.classes:
-        return _plain_tensors(task, rule, settings)
+        return plain_tensors(task, rule)
     draws = [(call, weight) for call, weight in _draws(task) if _is_meant(task, call, weight)]
     if not draws and not task.place_line and _clear_biases(task):
         return None
@@ -63,7 +64,9 @@ def _redraw(task: Task, rule: str, settings: str) -> None:
             _another_rule(task, call, weight, rule, settings)
         _clear_biases(task)
         return None
-    return _loop(task, rule, settings)
+    own = own_parameters(task, rule)
+    others = _kinds(task) or any(task.names.calls(*_RECURRENT))
+    return None if own and not others else _loop(task, rule, settings)
 
 
 # -- where the script draws them --------------------------------------------------------------------------------
@@ -150,24 +153,6 @@ def _clear_biases(task: Task) -> bool:
     return bool(found)
 
 
-def _plain_tensors(task: Task, rule: str, settings: str) -> None:
-    """``W = torch.randn(a, b) * 0.01`` in a script without modules: the factor."""
-    power = {"kaiming_normal_": "(2 / {}) ** 0.5", "xavier_normal_": "(2 / ({} + {})) ** 0.5"}.get(rule, "{} ** -0.5")
-    for call in task.names.calls("randn"):
-        sizes = [task.script.text(a.value) for a in call.args if a.keyword is None]
-        product = task.script.parent(call)
-        scale = None
-        if isinstance(product, cst.BinaryOperation) and isinstance(product.operator, cst.Multiply):
-            scale = product.right if product.left is call else product.left
-        grows = "requires_grad" in task.script.source or "Parameter" in task.script.source
-        line = task.place_line
-        if len(sizes) == 2 and scale is not None and grows and (not line or task.script.line(call) == line):
-            task.script.replace(scale, power.format(*sizes))
-            task.say(f"the weights are scaled by {power.format(*sizes)}", call)
-    if not task.said:
-        raise Refused("the weights of this script are drawn in no way that was recognised")
-
-
 # -- a loop that draws them again -------------------------------------------------------------------------------
 
 
@@ -183,7 +168,10 @@ def _loop(task: Task, rule: str, settings: str) -> None:
     root = roots[0] if len(roots) == 1 else f"{task.names.spell('torch.nn.ModuleList')}([{', '.join(roots)}])"
     if any(task.names.calls(*_RECURRENT)):
         return _named_loop(task, root, built.call, rule, settings)
-    kinds = [k for k in (*LINEAR[:1], *CONV) if any(task.names.calls(k))] or ["Linear"]
+    kinds = _kinds(task)
+    if not kinds and task.hints.parameters:
+        raise Refused("its weights are in no linear or convolutional layer", task.script.line(built.call))
+    kinds = kinds or ["Linear"]
     types = ", ".join(task.names.spell(f"torch.nn.{k}") for k in kinds)
     layer, layers, init = task.names.fresh("layer"), task.names.fresh("drawn"), task.names.spell("torch.nn.init")
     given = ", ".join(part for part in (f"{layer}.weight", settings.replace("{w}", f"{layer}.weight")) if part)
@@ -200,6 +188,12 @@ def _loop(task: Task, rule: str, settings: str) -> None:
     )
     task.say(f"the weights of {' and '.join(roots)} are drawn anew by {rule}", built.call)
     return None
+
+
+def _kinds(task: Task) -> list[str]:
+    """Layers that the script builds itself, or that the run saw."""
+    seen = {p.module_type for p in task.hints.parameters}
+    return [k for k in (*LINEAR[:1], *CONV) if k in seen or any(task.names.calls(k))]
 
 
 def _one_layer(task: Task, root: str, built: cst.Call, rule: str, settings: str) -> None:
