@@ -91,9 +91,12 @@ class Observed(Search):
 
 
 def search(
-    ends: Callable[[Candidate], float | None], candidates: Sequence[Candidate], **options: Any
+    ends: Callable[[Candidate], float | None],
+    candidates: Sequence[Candidate],
+    bench: Bench | None = None,
+    **options: Any,
 ) -> tuple[FixResult, Bench]:
-    bench = Bench(ends)
+    bench = bench or Bench(ends)
 
     def propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:
         return [*candidates[: limit - 2], NO_OP, RANDOM]
@@ -249,6 +252,25 @@ def test_time_is_kept_for_repetitions_at_the_pace_that_trials_have() -> None:
     found.run()
     assert before == pytest.approx(60 - 8, abs=1)  # thirty seconds, two at a time, but for eight repetitions
     assert found._affordable(least=0) == pytest.approx(20 - 8, abs=1)
+
+
+class Late(Bench):
+    """The time is up after five trials; the sixth was under way."""
+
+    def _attempt(self, job: Job) -> Attempt:
+        attempt = super()._attempt(job)
+        turn = LOWER.index(job.candidate) if job.candidate in LOWER else 0
+        steps = 0 if turn > 5 else 40
+        cut = replace(attempt.result, status="cut", steps=steps, loss=None)
+        return replace(attempt, result=cut) if turn >= 5 and job.seed == 0 else attempt
+
+
+def test_what_there_was_no_time_for_is_said_and_not_counted() -> None:
+    found, bench = search(better, LOWER, Late(better))
+    untried = len(LOWER) - 6
+    assert f"{untried} more remed{'y was' if untried == 1 else 'ies were'} not tried" in found.remarks[-1]
+    assert found.trials == len(bench.jobs) - untried
+    assert not any("not tried" in remark for remark in search(better, LOWER)[0].remarks)
 
 
 class Broken(Bench):
@@ -434,6 +456,8 @@ def test_the_answer_says_what_a_person_needs(fixed: FixResult) -> None:
     assert "report: runs/report.html" in text
     assert "the script writes 1 file" in text
     assert "at random" in text
+    unlike = printed(replace(fixed, patch=replace(fixed.patch, verified=False, loss=1.9)))
+    assert "NOT verified: the changed script ends at 1.9, the trial at 0.2" in unlike
 
 
 def test_names_from_the_script_cannot_format_the_terminal(fixed: FixResult) -> None:

@@ -66,8 +66,13 @@ class FixResult:
 
     @property
     def trials(self) -> int:
-        """How many times the script was run."""
-        return len(self.control) + sum(len(s.results) for s in self.standings)
+        """How many times the script was run, if only in part."""
+        return len(self.control) + sum(not left_out(r) for s in self.standings for r in s.results)
+
+
+def left_out(result: TrialResult) -> bool:
+    """Whether the time was up before a trial took a step."""
+    return result.status == "cut" and not result.steps
 
 
 def to_fix_json(result: FixResult) -> dict[str, Any]:

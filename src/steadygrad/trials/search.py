@@ -31,7 +31,7 @@ from steadygrad.trials.judge import (
     standing,
 )
 from steadygrad.trials.local import Backend
-from steadygrad.trials.result import FixResult, confirmed
+from steadygrad.trials.result import FixResult, confirmed, left_out
 from steadygrad.trials.settings import Display, Settings
 from steadygrad.trials.stopping import Rule
 from steadygrad.trials.workplace import Listing, listing, written
@@ -340,5 +340,13 @@ class Search:
             noise=self._noise(scale),
             seconds=self.seconds,
             plain_seconds=self.plain_seconds,
-            remarks=tuple(self.remarks),
+            remarks=(*self.remarks, *self._untried()),
         )
+
+    def _untried(self) -> list[str]:
+        """What was proposed and not tried for lack of time."""
+        count = sum(all(left_out(r) for r in results) for results in self.attempts.values())
+        said = (
+            f"{count} more remed{'y was' if count == 1 else 'ies were'} not tried for lack of time; --budget gives more"
+        )
+        return [said] if count else []

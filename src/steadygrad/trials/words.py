@@ -96,4 +96,10 @@ def patch_state(result: FixResult) -> str:
     """How far the change of the script can be trusted."""
     if result.patch.verified is None:
         return "not run"
-    return "verified: the changed script ends the same" if result.patch.verified else "NOT verified"
+    if result.patch.verified or result.recommended is None:
+        return "verified: the changed script ends the same"
+    ends = [
+        "without a finite loss" if loss is None else f"at {loss:.4g}"
+        for loss in (result.patch.loss, result.recommended.first.loss)
+    ]
+    return f"NOT verified: the changed script ends {ends[0]}, the trial {ends[1]}"
