@@ -586,6 +586,36 @@ def test_a_sum_is_misuse_only_while_it_is_one(share: float) -> None:
     assert bool(said) == (share == 1.0)
 
 
+def test_of_a_loss_that_became_nan_it_is_not_said_that_it_is_summed() -> None:
+    def run() -> None:
+        model = stack(3)
+        batches = iter(range(1000))
+
+        def loss(x: Tensor, y: Tensor) -> Tensor:
+            spoilt = math.nan if next(batches) >= 29 else 1.0
+            return F.cross_entropy(x * spoilt, y, reduction="sum") / len(y)
+
+        train(model, sgd(model, 2.0), loss=loss)
+
+    _, answer = observed(run)
+    assert "non-finite" in [s.code for s in answer.symptoms]
+    assert "loss-misuse" not in [c.code for c in answer.causes]
+
+
+def test_values_of_a_frozen_layer_are_no_initialisation() -> None:
+    def run() -> None:
+        model = stack(3)
+        ruler = nn.Linear(16, 16)
+        ruler.weight.data.copy_(torch.arange(16 * 16.0).view(16, 16))
+        ruler.requires_grad_(False)
+        train(nn.Sequential(ruler, nn.BatchNorm1d(16), *model), sgd(model, 30.0))
+
+    history, answer = observed(run)
+    assert answer.verdict == "unhealthy"
+    assert "init-too-large" not in [c.code for c in answer.causes]
+    assert min(View(history).init_gain) > 0
+
+
 @pytest.mark.parametrize("spoil", [0, 1, 100])
 def test_nan_in_the_records_never_raises(spoil: int) -> None:
     net = Net(8, "tanh").train(101, loss=flat)

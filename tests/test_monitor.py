@@ -213,6 +213,94 @@ def test_accumulated_gradients_count_once_and_the_loss_is_their_mean() -> None:
         assert record.grad_norm == pytest.approx(norm, rel=1e-5)
 
 
+SHARES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "divided by their number": lambda x, y, parts: F.cross_entropy(x, y) / parts,
+    "multiplied with a share": lambda x, y, parts: F.cross_entropy(x, y) * (1 / parts),
+    "a sum over the targets of all": lambda x, y, parts: F.cross_entropy(x, y, reduction="sum") / 12,
+    "with a loss scale on top": lambda x, y, parts: F.cross_entropy(x, y) / parts * 1.0,
+}
+
+
+@pytest.mark.parametrize("how", SHARES)
+def test_an_accumulated_loss_is_no_share_of_itself(how: str) -> None:
+    known: list[float] = []
+
+    def train() -> None:
+        model, x, y = mlp(), torch.randn(12, 8), torch.arange(12) % 3
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(3):
+            with torch.no_grad():
+                known.append(F.cross_entropy(model(x), y).item())
+            for rows in torch.arange(12).split(4):
+                SHARES[how](model(x[rows]), y[rows], 3).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert [r.loss for r in watch(train).steps] == pytest.approx(known, rel=1e-5)
+
+
+def test_the_last_batches_of_an_epoch_may_be_fewer() -> None:
+    def train() -> None:
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], 0.0)
+        for batches in (2, 2, 1, 2):
+            for _ in range(batches):
+                (w.sum() / 2).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert [r.loss for r in watch(train).steps] == [2.0] * 4
+
+
+def test_a_loss_divided_for_its_own_sake_stays_as_it_is() -> None:
+    def train() -> None:
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], 0.0)
+        for batches in (1, 2):
+            for _ in range(batches):
+                (w.sum() / 8).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    assert [r.loss for r in watch(train).steps] == [0.25] * 2
+
+
+def test_the_rate_is_that_of_the_group_with_the_most_numbers() -> None:
+    def train() -> None:
+        model = mlp()
+        biases = [p for p in model.parameters() if p.dim() < 2]
+        weights = [{"params": [p], "lr": 0.01 * p.numel()} for p in model.parameters() if p.dim() == 2]
+        optimizer = torch.optim.SGD([{"params": biases, "lr": 0.5}, *weights], lr=0.1, momentum=0.9)
+        for _ in range(3):
+            model(torch.ones(2, 8)).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] /= 2
+
+    sink = watch(train)
+    assert [r.lr for r in sink.steps] == pytest.approx([1.28, 0.64, 0.32])
+    assert sink.optimizer_table[0].hyper["lr"] == pytest.approx(1.28)
+
+
+def test_faint_gradients_beside_clips_in_another_order() -> None:
+    """The factors that undo the clips are then known one by one, in float64."""
+    faint = torch.full((3,), 1e-25)
+
+    def train() -> None:
+        a, b = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        optimizer = torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1)
+        for _ in range(3):
+            ((a * faint).sum() + b.sum()).backward()
+            torch.nn.utils.clip_grad_norm_([b, a], 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    for record in watch(train).steps:
+        assert record.norms is not None
+        assert record.norms.tolist() == pytest.approx([math.sqrt(3) * 1e-25, math.sqrt(3)], rel=1e-4)
+
+
 def test_losses_of_different_lines_add_up() -> None:
     def train() -> None:
         w = torch.ones(2, requires_grad=True)
@@ -543,6 +631,48 @@ def test_names_are_those_of_the_model() -> None:
         ("weight", "Linear", 8),
         ("bias", "Linear", 0),
     ]
+
+
+def test_what_is_called_before_there_is_an_optimizer_belongs_to_no_step() -> None:
+    """As where a trainer builds the model anew, and each is tried on zeros to learn its strides."""
+
+    def train() -> None:
+        first, model = mlp(), mlp()
+        first(torch.zeros(1, 8))
+        model(torch.zeros(1, 8))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.ones(4, 8)).mean().backward()
+            optimizer.step()
+
+    sink = watch(train)
+    assert sink.names == [name for name, _ in mlp().named_parameters()]
+    assert [s.name for s in sink.site_table] == ["0", "1", "2"]
+    assert sink.steps[0].detail is not None
+    assert sink.steps[0].detail.batch["batch_size"] == 4
+    assert sink.steps[0].detail.batch["input_mean"] == 1
+
+
+def test_of_a_batch_that_is_a_dict_the_largest_numbers_are_the_input() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 1)
+
+        def forward(self, batch: dict[str, Any]) -> Tensor:
+            out: Tensor = self.layer(batch["image"])
+            return out
+
+    def train() -> None:
+        model = Detector()
+        batch = {"file": "a.png", "box": torch.ones(7, 4), "image": torch.full((2, 16, 8), 255.0)}
+        one_step(lambda: model(batch).mean(), model.parameters())
+
+    detail = watch(train).steps[0].detail
+    assert detail is not None
+    assert detail.batch["batch_size"] == 2
+    assert detail.batch["input_max"] == 255
 
 
 def test_parts_called_directly_are_named_after_the_whole() -> None:

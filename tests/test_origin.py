@@ -161,6 +161,70 @@ for i in range(2):
     loss.backward()
     opt.step()
 """, "log"),
+    "handed through a trainer's calls": Case("""
+class Strategy:
+    def backward(self, loss, *more):
+        loss = loss / 2
+        loss.backward(*more)
+class Trainer:
+    def fit(self, module, inputs):
+        for _ in range(2):
+            self.step(module, inputs)
+    def step(self, module, inputs):
+        loss = module.training_step(inputs)
+        del inputs
+        self.call("backward", loss)
+        opt.step()
+        opt.zero_grad()
+    def call(self, what, *args):
+        return getattr(Strategy(), what)(*args)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+    def forward(self, x):
+        return self.fc(x)
+    def training_step(self, x):
+        return torch.log(self(x) * 0).mean()  # here
+net = Net()
+opt = torch.optim.SGD(net.parameters(), 0.1)
+Trainer().fit(net, x)
+""", "log"),
+    "kept in a result by a trainer": Case("""
+class Result:
+    def __init__(self, loss):
+        self.loss = loss
+class Closure:
+    def __init__(self, step, backward):
+        self.step, self.backward = step, backward
+    def __call__(self):
+        result = self.step()
+        self.backward(result.loss)
+def training_step():
+    out = net(x)
+    loss = torch.sqrt(out * 0).mean()  # here
+    return Result(loss)
+net = nn.Linear(4, 4)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for i in range(2):
+    opt.zero_grad()
+    Closure(training_step, lambda loss: loss.backward())()
+    opt.step()
+""", "sqrt", backward=True),
+    "an attribute of the trainer": Case("""
+class Trainer:
+    def train(self):
+        for i in range(2):
+            opt.zero_grad()
+            with torch.autocast("cpu", enabled=False):
+                out = net(x)
+                self.loss = torch.log(out * 0).mean()  # here
+            self.loss.backward()
+            opt.step()
+net = nn.Linear(4, 4)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+Trainer().train()
+""", "log"),
     "accumulated over a list": Case("""
 net = nn.Linear(4, 4)
 opt = torch.optim.SGD(net.parameters(), 0.1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import linecache
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from steadygrad import settings
-from steadygrad.frames import user_frame
+from steadygrad.frames import script_frame, user_frame
 
 MARK = "# <- here"
 
@@ -55,6 +57,17 @@ SCRIPTS = {
         "p.add_argument('--steps', default=3)\n"
         "p.add_argument('--lr', type=float, default=6.0)  # <- here\n"
         "args = p.parse_args([])\nbuild(params, lr=args.lr)\n"
+    ),
+    "argparse, kept by an object": (
+        "import argparse\nclass Module:\n    def __init__(self, lr):\n        self.lr = lr\n"
+        "    def build(self):\n        build(params, lr=self.lr)\n"
+        "p = argparse.ArgumentParser()\np.add_argument('--lr', type=float, default=6.0)  # <- here\n"
+        "options = p.parse_args([])\nModule(options.lr).build()\n"
+    ),
+    "argparse, an option of two parsers": (
+        "import argparse\np, q = argparse.ArgumentParser(), argparse.ArgumentParser()\n"
+        "p.add_argument('--lr', default=6.0)\nq.add_argument('--lr', default=6.0)\n"
+        "options = p.parse_args([])\nbuild(params, lr=options.lr)\n"
     ),
     "a dataclass": (
         "from dataclasses import dataclass\n@dataclass\nclass Config:\n    lr: float = 3.0  # <- here\n"
@@ -126,6 +139,56 @@ def test_code_without_a_file_has_no_places() -> None:
 def everything(frame: FrameType | None) -> list[object]:
     """What is found for each kind of call."""
     return [settings.set_at(frame, "lr"), *(settings.places(what, frame) for what in ("optimizer", "clip", "backward"))]
+
+
+HANDED = {
+    ("optimizer", "lr"): "args = TrainingArguments(\n    'out',\n    learning_rate=3.0,  # <- here\n)\nask()\n",
+    ("optimizer", "lr of a constant"): "RATE = 3.0  # <- here\nmodel.train(lr0=RATE, data=d)\nask()\n",
+    ("optimizer", "lr twice the same"): "RATE = 3.0  # <- here\na = A(lr=RATE)\nb = B(learning_rate=RATE)\nask()\n",
+    ("optimizer", "lr of two"): "a = A(lr=1.0)\nb = B(lr=2.0)\nask()\n",
+    ("optimizer", "weight_decay"): "args = TrainingArguments('out', weight_decay=5.0)  # <- here\nask()\n",
+    ("clip", "max_norm"): "args = TrainingArguments('out', max_grad_norm=1e-7)  # <- here\nask()\n",
+    ("clip", "max_norm under a short name"): "t = Trainer(gradient_clip_val=1e-7)  # <- here\nask()\n",
+    ("clip", "clip_value"): "t = Trainer(gradient_clip_val=1e-7)  # <- here\nask()\n",
+    ("clip", "max_norm that the line itself gives"): "m = 1e-7  # <- here\nask(a.clip_grad_norm_(p, m))\n",
+    ("backward", "criterion"): "c = nn.MSELoss(reduction='sum')  # <- here\nt.fit(c)\nask()\n",
+    ("backward", "step"): "t = Trainer()\nask()\nother.step()\n",
+    ("backward", "loss"): "x = 1\nloss = f(x)  # <- here\nask(a.backward(loss))\n",
+}
+
+
+@pytest.mark.parametrize(("what", "name"), HANDED)
+def test_what_a_package_trains_with_is_set_in_the_script(what: str, name: str, tmp_path: Path) -> None:
+    """Asked from a file of a package, which the last line of the script's ``ask`` calls."""
+    source = HANDED[what, name]
+    script, package = tmp_path / "script.py", tmp_path / "site-packages" / "trainer.py"
+    package.parent.mkdir()
+    package.write_text("lr = 1\nmax_norm = 2\ndef train(*_):\n    note(lr=lr)\n")
+    script.write_text(source)
+    linecache.checkcache()
+    found: list[dict[str, str]] = []
+
+    def note(**_: object) -> None:
+        frame = user_frame(2)
+        found.append(settings.places(what, frame, script_frame(frame)))
+
+    names: dict[str, Any] = {"note": note}
+    exec(compile(package.read_text(), str(package), "exec"), names)
+    lines = source.splitlines()
+    at = next(i for i, line in enumerate(lines) if "ask(" in line)
+    exec(compile("\n" * at + "ask()", str(script), "exec"), {"ask": names["train"]})
+    marked = [f"script.py:{i}" for i, line in enumerate(lines, 1) if MARK in line]
+    assert found[0].get(name.split(" ", maxsplit=1)[0], "") == (marked or [""])[0]
+
+
+def test_a_script_that_is_installed_is_its_own_place(tmp_path: Path) -> None:
+    path = tmp_path / "site-packages" / "tool.py"
+    found: list[FrameType | None] = []
+    names = {"ask": lambda: found.extend([user_frame(2), script_frame(user_frame(2))])}
+    thread = threading.Thread(target=exec, args=(compile("ask()", str(path), "exec"), names))
+    thread.start()  # with nothing of the tests on its stack
+    thread.join()
+    assert found[0] is found[1] is not None
 
 
 OTHERS = {

@@ -156,6 +156,23 @@ def test_tables_grow_and_rows_are_replaced_by_index(tmp_path):
         assert [len(record.norms) for record in run.records()] == [1, 2]
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_an_empty_table_takes_the_rows_before_it_back(tmp_path, flushed):
+    rows = [ParameterInfo(i, f"fc{i}.weight", (3, 2), "float32", "weight", "fc", "Linear", True) for i in range(3)]
+    sites = [SiteInfo(i, f"fc{i}", "Linear", "linear") for i in range(2)]
+    with Recorder(tmp_path, {}) as recorder:
+        recorder.parameters(rows)
+        recorder.sites(sites)
+        if flushed:
+            recorder.flush()
+        recorder.parameters([])
+        recorder.sites([])
+        recorder.parameters(rows[:1])
+    with Run(tmp_path) as run:
+        assert [p.name for p in run.parameters] == ["fc0.weight"]
+        assert run.sites == ()
+
+
 def test_events_keep_the_order_of_writing(tmp_path):
     written = []
     with Recorder(tmp_path, {}, flush_steps=3) as recorder:

@@ -92,6 +92,14 @@ class Call:
         self.grad: Tensor | None = None
 
 
+def model_input(args: tuple[Any, ...]) -> Tensor | None:
+    """What a model is given: the first tensor, or of a batch that is a dict the largest one of real numbers."""
+    batch = args[0] if args else None
+    held = [v for v in batch.values() if isinstance(v, Tensor)] if isinstance(batch, dict) else []
+    real = [v for v in held if v.is_floating_point()]
+    return max(real, key=Tensor.numel) if real else first_tensor(args)
+
+
 def first_tensor(value: Any) -> Tensor | None:
     """The first tensor in a (possibly nested) argument or output."""
     if isinstance(value, Tensor):

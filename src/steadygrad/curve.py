@@ -10,6 +10,9 @@ import numpy as np
 from steadygrad.history import Array
 from steadygrad.online import Series
 
+#: Values that count as the beginning.
+OPENING = 16
+
 
 @dataclass(frozen=True)
 class LossShape:
@@ -17,7 +20,7 @@ class LossShape:
 
     n: int
     initial: float  # the very first value
-    start: float  # the first finite value: what the untouched model gives
+    start: float  # what the untouched model gives: the first finite value, as a rule
     end: float  # median of the last tenth
     best: float  # lowest smoothed value
     worst: float  # highest smoothed value
@@ -53,12 +56,12 @@ def loss_shape(series: Series) -> LossShape | None:
     if n > 8 and float(np.var(detrended)) > 0:
         centred = detrended - detrended.mean()
         lag1 = float(np.mean(centred[1:] * centred[:-1]) / np.mean(centred**2))
-    opening = series.opening(1)
+    opening = series.opening(OPENING)
     recent = series.recent(max(3, min(64, series.count // 10)))
     return LossShape(
         n=series.count,
         initial=float(series.head[0][1]),
-        start=float(opening[0]) if len(opening) else float(values[0]),
+        start=_start(opening if len(opening) else values),
         end=float(np.median(recent)) if len(recent) else float(values[-1]),
         best=float(smooth.min()),
         worst=float(smooth.max()),
@@ -70,6 +73,18 @@ def loss_shape(series: Series) -> LossShape | None:
         nonfinite=series.nonfinite,
         first_nonfinite=series.first_nonfinite,
     )
+
+
+def _start(opening: Array) -> float:
+    """The first value; where the batches after it differ manyfold, back and forth, the largest of the first ones.
+
+    So it is with losses that sum over what was matched: a detector's first boxes meet few targets in one batch and many
+    in the next. A loss that diverges leaves its first value and does not come back to it again and again.
+    """
+    first = float(opening[0])
+    far, near = opening > 3 * first, opening <= 1.5 * first
+    swings = np.count_nonzero(np.diff(far[far | near]))
+    return float(opening.max()) if first > 0 and swings >= 3 else first
 
 
 def _smooth(values: Array, width: int) -> Array:

@@ -37,6 +37,22 @@ def user_frame(depth: int = 1) -> FrameType | None:
     return frame
 
 
+def script_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame that lies in no installed package, from a frame outwards: what a trainer was called from.
+
+    The frame itself where there is none: a script that is installed as well.
+    """
+    outer = frame
+    while outer is not None and (foreign(outer.f_code.co_filename) or installed(outer.f_code.co_filename)):
+        outer = outer.f_back
+    return outer or frame
+
+
+def installed(filename: str) -> bool:
+    """Whether a file belongs to an installed package, which nobody edits."""
+    return f"-packages{os.sep}" in filename
+
+
 def place(frame: FrameType | None) -> str:
     """``file:line`` of a frame, as findings point to it."""
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""

@@ -182,6 +182,22 @@ def saved(node: Any, attribute: str) -> Any:
         return None
 
 
+def divisor(loss: Tensor) -> float:
+    """By which number above 1 a loss was divided last of all, before any loss scale; 1 where it was not."""
+    node = loss.grad_fn
+    for _ in range(3):
+        other = saved(node, "_saved_other") if node is not None and op_name(node) in ("Div", "Mul") else None
+        if node is None or not isinstance(other, Tensor) or other.numel() != 1:
+            break
+        number = float(other)
+        if op_name(node) == "Div" and number > 1:
+            return number
+        if op_name(node) == "Mul" and 0 < number < 1:
+            return round(1 / number, 6)
+        node = node.next_functions[0][0]
+    return 1.0
+
+
 def data_inputs(facts: GraphFacts) -> list[Tensor]:
     """Tensors that enter the first products as plain data, for scripts whose inputs pass through no module."""
     found = []

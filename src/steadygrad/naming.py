@@ -35,14 +35,18 @@ class Registry:
     def __init__(
         self, on_parameters: Callable[[list[ParameterInfo]], None], on_sites: Callable[[list[SiteInfo]], None]
     ):
-        self.parameters: list[ParameterInfo] = []
-        self.sites: list[SiteInfo] = []
+        self._forget_all()
         #: Whether functional activations are looked for: switched off once a model is seen to use none.
         self.watch_functions = True
         #: Whether parameters are spread over processes.
         self.sharded = False
         self._on_parameters = on_parameters
         self._on_sites = on_sites
+        self._searches = self._bare = 0
+
+    def _forget_all(self) -> None:
+        self.parameters: list[ParameterInfo] = []
+        self.sites: list[SiteInfo] = []
         self._row: dict[int, int] = {}  # id of a parameter -> its row
         self._tensors: list[weakref.ref[Tensor]] = []  # row -> parameter
         self._rows_named: dict[str, int] = {}
@@ -51,7 +55,6 @@ class Registry:
         self._site_modules: list[weakref.ref[nn.Module]] = []  # site -> module
         self._sites_named: dict[tuple[str, str], list[int]] = {}
         self._roots = Roots()
-        self._searches = self._bare = 0
 
     # -- modules ------------------------------------------------------------------------------------------------
 
@@ -105,6 +108,20 @@ class Registry:
         """Look at the known models again: the script may have replaced a layer, or a lazy one has met its data."""
         for root, _ in list(self._roots.living()):
             self.add_root(root, None)
+
+    def start_anew(self, trained: list[Tensor]) -> None:
+        """Forget all models but those that hold some of these parameters. Only while nothing has been recorded."""
+        wanted, known = {id(p) for p in trained}, list(self._roots.living())
+        kept = [(module, root) for module, root in known if any(id(p) in wanted for p in module.parameters())]
+        if len(kept) == len(known) or not self.parameters:
+            return
+        self._forget_all()
+        self._on_parameters(self.parameters)
+        self._on_sites(self.sites)
+        for module, before in kept:
+            root = self._roots.add(module, before.variables)
+            root.prefix = self._prefix(module, next(iter(before.variables), ""), self._tell_apart(module))
+            self.add_root(module, None)
 
     def _tell_apart(self, owner: nn.Module) -> str:
         """The variable that tells a new model from others, if it must; the others get theirs if they must.

@@ -149,7 +149,8 @@ class Session:
         """Take the site table."""
         before, self._history.sites = self._history.sites, list(table)
         new = [site for row, site in enumerate(table) if row >= len(before) or site is not before[row]]
-        self._record(lambda r: r.sites(new))
+        if new or not table:  # an empty one takes back what was stored
+            self._record(lambda r: r.sites(new))
 
     def optimizers(self, table: list[OptimizerInfo]) -> None:
         """Take the optimizer table."""

@@ -160,11 +160,18 @@ class View:
 
     @cached_property
     def init_gain(self) -> dict[int, float]:
-        """Weight RMS at the start times sqrt(fan_in): 1 keeps the scale of a linear layer, torch's default is 0.58."""
+        """Weight RMS at the start times sqrt(fan_in): 1 keeps the scale of a linear layer, torch's default is 0.58.
+
+        Of weights that are trained: one that is frozen was given its values on purpose.
+        """
         return {
             p.index: p.init_rms * math.sqrt(p.fan_in)
             for p in self.parameters
-            if p.role in MATRIX_ROLES and p.fan_in > 0 and math.isfinite(p.init_rms) and p.index not in self.tables
+            if p.role in MATRIX_ROLES
+            and p.trainable
+            and p.fan_in > 0
+            and math.isfinite(p.init_rms)
+            and p.index not in self.tables
         }
 
     # -- signal flow --------------------------------------------------------------------------------------------

@@ -226,9 +226,9 @@ def _broadcast(call: dict[str, Any], argument: Argument) -> None:
 
 
 def _is_divided(call: dict[str, Any]) -> bool:
-    """Whether what went into the backward pass is far less than the sum: a mean by another name."""
+    """Whether what went into the backward pass is far less than the sum, or not to be compared: a NaN, say."""
     value, loss = abs(float(call.get("value", 0.0))), abs(float(call.get("loss", math.inf)))
-    return loss < 0.5 * value
+    return loss < 0.5 * value or not math.isfinite(value)
 
 
 def _sum_reduction(findings: Findings, argument: Argument) -> None:

@@ -18,7 +18,7 @@ from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
 from steadygrad.monitor.clipping import Clips
-from steadygrad.monitor.gradients import Gradients, is_cleared, loss_value
+from steadygrad.monitor.gradients import Gradients, is_cleared
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
 from steadygrad.monitor.state import Pending, Sink, Stream
@@ -138,9 +138,7 @@ class Monitor:
         for stream in self._streams:
             if stream.uncleared is not None and is_cleared(stream.uncleared()):
                 stream.uncleared = None
-        value = loss_value(self._scaling.loss_behind(roots[0]))
-        site = (frame.f_code.co_filename, pending.line) if frame is not None else ("", 0)
-        pending.losses.setdefault(site, []).append(value)
+        value = self._writer.losses.add(pending, roots[0], self._scaling.loss_behind(roots[0]))
         if self._schedule.sampled:
             self._structure.note_source("backward", frame)
             if not self.compiled:
@@ -246,6 +244,9 @@ class Monitor:
 
     def optimizer_built(self, optimizer: Any) -> None:
         """An optimizer exists: backward calls are part of its steps, not steps themselves."""
+        if not len(self._streams) and not self._pending.losses:  # what was called so far belongs to no step
+            self.registry.start_anew([p for group in optimizer.param_groups for p in group["params"]])
+            self._pending, self.probe = Pending(), None
         self._built += 1
         self._structure.note_source("optimizer", user_frame(3))
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from steadygrad import batch, stats
-from steadygrad.calls import first_tensor
+from steadygrad.calls import model_input
 from steadygrad.monitor.state import Measured, Pending, Rows, Weights
 from steadygrad.records import Vector
 
@@ -48,7 +48,7 @@ def parameter_detail(size: int, measured: Measured, weights: Weights | None) -> 
 def batch_detail(pending: Pending) -> dict[str, float]:
     """Scale and offset of what went into the model and the loss."""
     found: dict[str, float] = {}
-    inputs = [first_tensor(args) for args in pending.roots] or list(pending.data)
+    inputs = [model_input(args) for args in pending.roots] or list(pending.data)
     if inputs and inputs[0] is not None and inputs[0].dim() > 0:
         found["batch_size"] = float(inputs[0].shape[0])
     for tensor in inputs:

@@ -97,7 +97,7 @@ class Gradients:
         faint = (norms < stats.UNDERFLOW).nonzero().flatten().tolist() if self._schedule.sampled else []
         if faint:  # float32 takes a gradient of 1e-23 for zero
             exact = stats.safe_norms([gradients[i] for i in faint]).cpu().to(norms.dtype)
-            norms[faint] = exact * torch.as_tensor(scale).expand(len(gradients))[faint]
+            norms[faint] = exact * torch.as_tensor(scale, dtype=norms.dtype).expand(len(gradients))[faint]
         if self._scaling.clipped_too_early(norms, pending):
             pending.flags.append("clip-before-unscale")
         return norms, scale
@@ -124,14 +124,6 @@ def _spread_out(norms: NDArray[np.float32], rows: Rows, size: int) -> NDArray[np
     vector = np.full(size, NO_GRADIENT, dtype=np.float32)
     vector[rows] = norms
     return vector
-
-
-def loss_value(loss: Tensor) -> float:
-    """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
-    if type(loss) is Tensor and not loss.dim() and not loss.is_complex():  # as nearly always
-        return float(loss.item())
-    loss = stats.local(loss.detach())
-    return float((loss.real if loss.is_complex() else loss).sum())
 
 
 def is_cleared(parameter: Tensor | None) -> bool:

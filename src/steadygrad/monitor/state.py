@@ -21,6 +21,7 @@ from steadygrad.online import Spread
 from steadygrad.records import Fact, OptimizerInfo, ParameterInfo, SiteInfo, StepRecord, Vector
 
 Rows = NDArray[np.int64]
+Site = tuple[str, int]  # a file and a line in it
 
 
 class Sink(Protocol):
@@ -60,6 +61,7 @@ class Stream:
     optimizer: weakref.ref[Any] | None
     ids: tuple[int, ...] = ()
     rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    group: int = 0  # of the optimizer's parameter groups, the one whose rate is recorded
     unreal: bool = False  # holds parameters without numbers (the meta device)
     sharded: bool = False  # holds parameters of which this process has a part: that part is measured
     steps: int = 0
@@ -120,7 +122,8 @@ class Measured:
 class Pending:
     """What the current step has shown so far."""
 
-    losses: dict[tuple[str, int], list[float]] = field(default_factory=dict)  # by the line that called backward
+    losses: dict[Site, list[float]] = field(default_factory=dict)  # by the line that called backward
+    divisors: dict[Site, float] = field(default_factory=dict)  # of lines that do so several times a step
     roots: list[tuple[Any, ...]] = field(default_factory=list)
     rng: Tensor | None = None
     loss_calls: list[batch.LossCall] = field(default_factory=list)

@@ -83,6 +83,7 @@ class Streams:
             stream.unreal = any(p.is_meta or row is None for p, row in zip(parameters, rows, strict=True))
             stream.sharded = any(map(stats.sharded, parameters))
             stream.ids, stream.rows = ids, np.array([0 if row is None else row for row in rows], dtype=np.int64)
+            stream.group = main_group(optimizer)
         return parameters
 
     def _manual_parameters(self, stream: Stream) -> list[Tensor]:
@@ -122,9 +123,15 @@ class Streams:
 
 
 def rate(stream: Stream) -> float | None:
-    """The learning rate of the optimizer's first group."""
+    """The learning rate of the optimizer's main group."""
     optimizer = stream.holder()
-    return float(optimizer.param_groups[0].get("lr", math.nan)) if optimizer is not None else None
+    return float(optimizer.param_groups[stream.group].get("lr", math.nan)) if optimizer is not None else None
+
+
+def main_group(optimizer: Any) -> int:
+    """The parameter group with the most numbers: biases are often the first, with a rate or a warm-up of their own."""
+    sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
+    return sizes.index(max(sizes))
 
 
 def _held(optimizer: Any) -> list[Tensor]:
@@ -143,7 +150,7 @@ def describe_optimizer(index: int, optimizer: Any) -> OptimizerInfo:
     """Class name and scalar hyper-parameters."""
     if optimizer is None:
         return OptimizerInfo(index, MANUAL, {})
-    group = optimizer.param_groups[0]
+    group = optimizer.param_groups[main_group(optimizer)]
     hyper = {k: v for k, v in group.items() if k != "params" and isinstance(v, int | float | bool | str | tuple | list)}
     hyper["groups"] = len(optimizer.param_groups)
     return OptimizerInfo(index, type(optimizer).__name__, hyper)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from steadygrad import batch, graph, settings
-from steadygrad.calls import first_tensor
-from steadygrad.frames import place
+from steadygrad.frames import place, script_frame
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.state import Pending, Sink
 from steadygrad.naming import Registry
@@ -50,10 +50,11 @@ class Structure:
     def note_source(self, what: str, frame: FrameType | None) -> None:
         """Remember, once, the line of the user's code that does something a finding may point to."""
         if frame is not None and len(self._sources) < _SOURCES:
-            source = place(frame)
+            own = script_frame(frame)
+            source = place(own)
             if (what, source) not in self._sources:
                 self._sources.add((what, source))
-                self.emit("source", {"what": what, "source": source, **settings.places(what, frame)})
+                self.emit("source", {"what": what, "source": source, **settings.places(what, frame, own)})
 
     def at_backward(self, roots: Sequence[Tensor], value: float, pending: Pending, *, optimizers: bool) -> None:
         """Look at the graph of a loss and at what the loss functions were fed."""
@@ -119,12 +120,12 @@ class Structure:
         self.emit("origin", data)
 
     def _note_bad_batch(self, pending: Pending) -> None:
-        """Data that is itself not finite needs no replay to be blamed."""
-        given = [("input", first_tensor(args)) for args in pending.roots]
-        given += [("target", target) for target in pending.all_targets()]
+        """Data that is itself not finite needs no replay to be blamed. A loss may make its targets of predictions."""
+        given = [("input", leaf) for leaf in tree_leaves(pending.roots) if isinstance(leaf, Tensor)]
         given += [("input", tensor) for tensor in pending.data]
+        given += [("target", target) for target in pending.all_targets()]
         for what, tensor in given:
-            found = batch.describe(what, tensor) if tensor is not None and not tensor.requires_grad else {}
+            found = batch.describe(what, tensor) if not tensor.requires_grad else {}
             if found.get(f"{what}_nonfinite"):
                 count = int(found[f"{what}_nonfinite"])
                 self.emit("bad-batch", {"what": f"{count} values of the {what}"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from steadygrad.monitor.details import batch_detail, parameter_detail
+from steadygrad.monitor.losses import Losses
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.state import Measured, Pending, Sink, Stream
 from steadygrad.monitor.streams import rate
@@ -22,13 +23,12 @@ class Writer:
         self._registry = registry
         self._schedule = schedule
         self._structure = structure
-        self._losses: dict[tuple[str, int], list[float]] = {}  # of the step before
+        self.losses = Losses()
         self.latest = 0  # the step recorded last
 
     def write(self, stream: Stream, pending: Pending, amp: Amp | None, probe: Probe | None) -> None:
         """Record a step of this stream."""
         stream.steps += 1
-        self._losses = losses = pending.losses or self._losses
         self._flag(stream, pending)
         measured = pending.measured if amp is None or not amp.skipped else None
         detail = None
@@ -37,7 +37,7 @@ class Writer:
         record = StepRecord(
             step=self._schedule.iteration,
             stream=stream.index,
-            loss=sum(sum(values) / len(values) for values in losses.values()) if losses else None,
+            loss=self.losses.of_step(pending),
             lr=rate(stream),
             grad_norm=measured.total if measured is not None else None,
             clip=pending.clips.summary,

@@ -12,6 +12,7 @@ process cannot be forked (CUDA is initialised, Windows), nothing is replayed and
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 from collections.abc import Sequence
 from types import FrameType
@@ -22,11 +23,14 @@ from torch import Tensor, nn
 
 from steadygrad.naming import Registry
 from steadygrad.origin.forked import in_forked_copy
-from steadygrad.origin.plan import replay_plan
+from steadygrad.origin.plan import Plan, graph_tensors, replay_plans, surroundings
 from steadygrad.origin.watch import OperationWatch, finite
 from steadygrad.stats import measurable
 
 __all__ = ["find_origin", "in_forked_copy"]
+
+#: Frames whose statements are run again, at most: each in a copy of the process.
+_REPLAYS = 4
 
 
 def find_origin(
@@ -60,10 +64,18 @@ def find_origin(
         return data | {"why": "the parameters are spread over several processes, and a copy of one cannot run alone"}
     if not hasattr(os, "fork") or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return data | {"why": "the process cannot be forked here (CUDA is initialised or the platform has no fork)"}
-    plan = replay_plan(frame, line)
+    tried: list[dict[str, Any]] = []
+    for plan in itertools.islice(replay_plans(frame, line), _REPLAYS):
+        tried.append(_tried(what, plan, registry, Rerun(rng, inputs)))
+        if tried[-1].get("found"):
+            return data | tried[-1]
+    return data | tried[0]
+
+
+def _tried(what: str, plan: Plan | str, registry: Registry, rerun: Rerun) -> dict[str, Any]:
     if isinstance(plan, str):
-        return data | {"why": plan}
-    return data | in_forked_copy(lambda: _replay(what, frame, plan, registry, Rerun(rng, inputs)))
+        return {"why": plan}
+    return in_forked_copy(lambda: _replay(what, plan, registry, rerun))
 
 
 def _bad_parameters(registry: Registry) -> dict[str, Any]:
@@ -73,22 +85,19 @@ def _bad_parameters(registry: Registry) -> dict[str, Any]:
     return {}
 
 
-def _replay(
-    what: str, frame: FrameType, plan: tuple[list[ast.stmt], ast.expr], registry: Registry, rerun: Rerun
-) -> dict[str, Any]:
-    statements, loss = plan
-    scope = {**frame.f_globals, **frame.f_locals}
-    filename = frame.f_code.co_filename
+def _replay(what: str, plan: Plan, registry: Registry, rerun: Rerun) -> dict[str, Any]:
+    scope, filename = surroundings(plan), plan.frame.f_code.co_filename
     rerun.install()
     watch = OperationWatch(registry)
     with torch._C._EnableTorchFunction(), torch.enable_grad():  # as the script ran it
         with watch:
-            module = ast.fix_missing_locations(ast.Module(body=list(statements), type_ignores=[]))
+            module = ast.fix_missing_locations(ast.Module(body=list(plan.statements), type_ignores=[]))
             exec(compile(module, filename, "exec"), scope)
-            value = eval(compile(ast.fix_missing_locations(ast.Expression(loss)), filename, "eval"), scope)
-        if what == "gradient" and finite(value):
-            return _replay_backward(value, registry)
-    return watch.origin_of([value]) or {"why": "the replay of the step stayed finite"}
+            value = eval(compile(ast.fix_missing_locations(ast.Expression(plan.loss)), filename, "eval"), scope)
+        losses = [t for v in (value if isinstance(value, tuple) else (value,)) for t in graph_tensors(v)]
+        if what == "gradient" and finite(losses):
+            return _replay_backward(losses[:1], registry)
+    return watch.origin_of(losses) or {"why": "the replay of the step stayed finite"}
 
 
 class Rerun:
@@ -132,11 +141,11 @@ def _is_data(value: Any) -> bool:
     return isinstance(value, Tensor) and not value.requires_grad
 
 
-def _replay_backward(loss: Tensor, registry: Registry) -> dict[str, Any]:
+def _replay_backward(losses: list[Tensor], registry: Registry) -> dict[str, Any]:
     """Differentiate once more; anomaly mode (on in the copy) tells where each forward operation was called."""
     leaves = [p for _, p in registry.living() if p.requires_grad]
     watch = OperationWatch(registry)
     with watch:
-        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        gradients = torch.autograd.grad([loss.sum() for loss in losses], leaves, allow_unused=True)
     found = watch.origin_of([g for g in gradients if g is not None])
     return found | {"backward": True} if found else {"why": "the replay of the backward pass stayed finite"}

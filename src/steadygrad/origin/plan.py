@@ -1,4 +1,7 @@
-"""Which statements of the user's compute the loss: found in the source of the frame that called ``backward``."""
+"""Which statements compute the loss: found in the source of the frame that called ``backward``, or of its callers.
+
+Where a trainer calls ``backward`` on a loss that was handed to it, the frames that handed it on are looked at in turn.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,89 @@ import ast
 import inspect
 import linecache
 import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from steadygrad.frames import foreign
 
-def replay_plan(frame: FrameType, line: int) -> tuple[list[ast.stmt], ast.expr] | str:
-    """The statements to run again and the expression of the loss, or why there is none."""
+#: How many callers are looked at: a trainer's hooks lie between its loop and torch.
+_CALLERS = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Statements to run again in a frame, and the expression that the loss is, or is part of, afterwards."""
+
+    frame: FrameType
+    statements: list[ast.stmt]
+    loss: ast.expr
+
+    @property
+    def handed_in(self) -> bool:
+        """Whether the frame's function was given, as an argument, what the loss is computed from."""
+        code, needed = self.frame.f_code, _names(self.loss).union(*map(_names, self.statements))
+        count = code.co_argcount + code.co_kwonlyargcount
+        count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        given = {*code.co_varnames[:count], *code.co_freevars}
+        return any(_in_graph(_lookup(self.frame, name)) for name in given & needed)
+
+
+def replay_plans(frame: FrameType, line: int) -> Iterator[Plan | str]:
+    """What to run again, or why that cannot be told: of the frame itself, then of those that handed the loss to it."""
+    plan = _plan(frame, line, None)
+    yield plan
+    for _ in range(_CALLERS):
+        caller = frame.f_back
+        if caller is None or (isinstance(plan, Plan) and not plan.handed_in):
+            return
+        frame = caller
+        tree = None if foreign(frame.f_code.co_filename) else _function_source(frame)
+        path = _statement_path(tree, frame.f_lineno) if tree is not None else []
+        if path:
+            names = sorted(name for name in _names(path[-1]) if _in_graph(_lookup(frame, name)))
+            plan = _plan(frame, frame.f_lineno, ast.Tuple([ast.Name(name, ast.Load()) for name in names], ast.Load()))
+            if isinstance(plan, Plan) and plan.statements:
+                yield plan
+
+
+def _plan(frame: FrameType, line: int, loss: ast.expr | None) -> Plan | str:
     tree = _function_source(frame)
     if tree is None:
         return "the source of the calling frame is not available"
     path = _statement_path(tree, line)
-    loss = _backward_operand(path[-1]) if path else None
+    loss = loss or (_backward_operand(path[-1]) if path else None)
     if loss is None:
         return "the statement that calls backward was not understood"
     before: list[ast.stmt] = []
     for parent, child in zip([tree, *path], path, strict=False):
         body = next((b for b in _bodies(parent) if any(s is child for s in b)), [])
         before.extend(body[: next((i for i, s in enumerate(body) if s is child), 0)])
-    return _slice(before, loss, frame), loss
+    return Plan(frame, _slice(before, loss, frame), loss)
+
+
+def surroundings(plan: Plan) -> dict[str, Any]:
+    """The variables that a plan's statements see; one deleted since is had from a caller that calls it the same."""
+    scope = {**plan.frame.f_globals, **plan.frame.f_locals}
+    caller = plan.frame.f_back
+    for _ in range(_CALLERS if plan.frame.f_code.co_name != "<module>" else 0):
+        missing = {name for statement in plan.statements for name in _names(statement)} - scope.keys()
+        if not missing or caller is None:
+            break
+        scope.update({name: caller.f_locals[name] for name in missing & caller.f_locals.keys()})
+        caller = caller.f_back
+    return scope
+
+
+def graph_tensors(value: Any) -> list[Tensor]:
+    """Tensors computed from parameters: the value itself, inside containers, or attributes of an object."""
+    held = None if isinstance(value, Tensor | list | tuple | dict) else getattr(value, "__dict__", None)
+    leaves = list(held.values()) if isinstance(held, dict) else tree_leaves(value)
+    return [v for v in leaves if isinstance(v, Tensor) and v.grad_fn is not None]
 
 
 def _function_source(frame: FrameType) -> ast.AST | None:
@@ -101,8 +166,8 @@ def _written(node: ast.AST) -> set[str]:
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and isinstance(n.func.value, ast.Name):
             if n.func.attr in ("append", "extend", "insert", "add_", "mul_", "update"):
                 found.add(n.func.value.id)
-        elif isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store) and isinstance(n.value, ast.Name):
-            found.add(n.value.id)
+        elif isinstance(n, ast.Subscript | ast.Attribute) and isinstance(n.ctx, ast.Store):
+            found |= {n.value.id} if isinstance(n.value, ast.Name) else set()
     return found
 
 
@@ -116,7 +181,4 @@ def _in_graph(value: Any) -> bool:
         return False
     if isinstance(value, Tensor):
         return value.grad_fn is not None
-    if isinstance(value, list | tuple | dict):
-        return any(isinstance(v, Tensor) and v.grad_fn is not None for v in tree_leaves(value))
-    held = getattr(value, "__dict__", None)
-    return isinstance(held, dict) and any(isinstance(v, Tensor) and v.grad_fn is not None for v in held.values())
+    return bool(graph_tensors(value))

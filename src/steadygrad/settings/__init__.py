@@ -11,6 +11,7 @@ from __future__ import annotations
 from types import FrameType
 
 from steadygrad.settings.following import argument
+from steadygrad.settings.handed import handed_over, is_wrapped
 from steadygrad.settings.lines import BESIDE_BACKWARD, schedule_lines
 from steadygrad.settings.scopes import Scope
 
@@ -30,15 +31,21 @@ def set_at(frame: FrameType | None, keyword: str, position: int = -1) -> str:
     return found if found != f"{scope.file}:{frame.f_lineno}" else ""
 
 
-def places(what: str, frame: FrameType | None) -> dict[str, str]:
+def places(what: str, frame: FrameType | None, script: FrameType | None = None) -> dict[str, str]:
     """Everything that a finding about a call may point to beside the call: ``file:line`` by what it is.
 
     Args:
         what: "optimizer", "clip" or "backward": what the frame's present line does.
-        frame: the user's frame.
+        frame: the frame of the call.
+        script: the user's own frame, where the call is in a package that trains for them: then the values are those
+            that the user's file hands over under their usual names.
     """
     try:
-        found = _places(what, frame) if frame is not None else {}
+        if frame is None:
+            return {}
+        own = script or frame
+        direct = own is frame or is_wrapped(what, Scope.of(own))
+        found = _places(what, own) if direct else handed_over(what, Scope.of(own))
     except _UNREADABLE:
         found = {}
     return {key: place for key, place in found.items() if place}

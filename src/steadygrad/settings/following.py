@@ -187,7 +187,19 @@ def _attribute(scope: Scope, value: ast.Attribute, depth: int) -> str:
         held = scope.frame.f_globals.get(value.value.id)
         if isinstance(held, ModuleType):
             return _in_module(held, value.attr, depth)
+    if _from_command_line(scope, value.value):  # not to be taken for a ``self.lr`` that is given the option
+        options = list(_options(scope, value.attr))
+        return scope.where(options[0]) if len(options) == 1 else ""
     return _entry(scope, value.attr, depth)
+
+
+def _from_command_line(scope: Scope, owner: ast.expr) -> bool:
+    """Whether this is what ``parser.parse_args()`` gave."""
+    for node in ast.walk(scope.tree):
+        if isinstance(node, ast.Assign) and ast.unparse(owner) in map(ast.unparse, node.targets):
+            calls = [called(n) for n in ast.walk(node.value) if isinstance(n, ast.Call)]
+            return "parse_args" in calls or "parse_known_args" in calls
+    return False
 
 
 def _entry(scope: Scope, name: str, depth: int) -> str:

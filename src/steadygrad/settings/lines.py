@@ -45,6 +45,8 @@ def loss_line(scope: Scope) -> str:
     """The statement that computes what the present line calls ``backward`` on."""
     for call in scope.calls_at(scope.line):
         operand = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" else None
+        if operand is not None and call.args:  # ``accelerator.backward(loss)``
+            operand = call.args[0]
         if isinstance(operand, ast.Name):
             body = scope.functions[0].body if scope.functions else scope.tree.body
             before = [n for n in assignments(body, operand.id) if n.lineno < scope.line]

@@ -64,6 +64,7 @@ class Recorder:
         self._pid = os.getpid()
         self._failure: StoreError | None = None
         self._pending: dict[str, list[schema.Row]] = {table: [] for table in _INSERT}
+        self._emptied: set[str] = set()  # tables whose stored rows no longer hold
         self._layouts: dict[schema.Layout, int] = {}
         self._seq = self._steps = 0
         self._flushed = time.monotonic()
@@ -75,12 +76,12 @@ class Recorder:
         self.flush()
 
     def parameters(self, table: Sequence[ParameterInfo]) -> None:
-        """Store the parameter table; a longer or corrected one may follow, rows are replaced by index."""
-        self._add("parameters", *schema.info_rows(table))
+        """Store the parameter table. Rows of a later one replace them by index; an empty one takes all of them back."""
+        self._table("parameters", table)
 
     def sites(self, table: Sequence[SiteInfo]) -> None:
-        """Store the site table; rows are replaced by index."""
-        self._add("sites", *schema.info_rows(table))
+        """Store the site table; rows are replaced by index, and taken back by an empty one."""
+        self._table("sites", table)
 
     def optimizers(self, table: Sequence[OptimizerInfo]) -> None:
         """Store the optimizer table; rows are replaced by index. In ``hyper`` tuples become lists."""
@@ -164,6 +165,12 @@ class Recorder:
         if self._mine():
             self._pending[table].extend(rows)
 
+    def _table(self, name: str, table: Sequence[ParameterInfo] | Sequence[SiteInfo]) -> None:
+        if not table:
+            self._pending[name].clear()
+            self._emptied.add(name)
+        self._add(name, *schema.info_rows(table))
+
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.folder)
@@ -190,10 +197,13 @@ class Recorder:
         if self._db is None:
             raise sqlite3.ProgrammingError("the recorder is closed")
         self._db.execute("BEGIN IMMEDIATE")
+        for table in self._emptied:
+            self._db.execute(f"DELETE FROM {table}")
         for table, rows in self._pending.items():
             if rows:
                 self._db.executemany(_INSERT[table], rows)
         self._db.execute("COMMIT")
+        self._emptied.clear()
         for rows in self._pending.values():
             rows.clear()
 
