@@ -302,6 +302,22 @@ def cycles() -> Net:
     return Net().train(300, loss=lambda s: (3 * math.exp(-s / 20) + 0.01) * (1 + 40 * (s % 60 < 25)))
 
 
+def matched(step: int) -> float:
+    """A detector's loss: small in batches whose targets no box meets yet, and falling once all of them are met."""
+    early = (2.5, 34.0, 7.0, 21.0, 3.0, 57.0, 1.0, 57.0)
+    return early[step - 1] if step <= len(early) else 15 + 40 * math.exp(-(step - 9) / 30) + math.sin(step)
+
+
+@silent("diverging-loss", "the first batches differ manyfold, back and forth")
+def first_batches_differ() -> Net:
+    return Net(4).train(150, loss=matched)
+
+
+@fires("diverging-loss", "far above even the largest of such first batches")
+def first_batches_differ_and_worse_comes() -> Net:
+    return Net(4).train(150, loss=lambda step: matched(step) if step < 30 else 6.0 * step)
+
+
 @silent("diverging-loss", "warm-up bump")
 def warm_up_bump() -> Net:
     return Net().train(200, loss=lambda s: falling(s) + 6.0 * math.exp(-(((s - 12) / 5) ** 2)))

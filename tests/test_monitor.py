@@ -675,6 +675,25 @@ def test_of_a_batch_that_is_a_dict_the_largest_numbers_are_the_input() -> None:
     assert detail.batch["input_max"] == 255
 
 
+def test_a_nan_anywhere_in_a_batch_is_the_datas_though_targets_are_made_of_predictions() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 1)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            out: Tensor = self.layer(batch["image"]).mean(1)
+            return F.binary_cross_entropy_with_logits(out, out.detach().sigmoid())
+
+    sink = Kept()
+    with attached(Monitor(sink, every=1), reraise):
+        model = Detector()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model({"box": torch.ones(7, 4), "image": torch.full((2, 16, 8), math.nan)}).backward()
+        optimizer.step()
+    assert [fact.data["what"] for fact in sink.facts if fact.kind == "bad-batch"] == ["256 values of the input"]
+
+
 def test_parts_called_directly_are_named_after_the_whole() -> None:
     model, x = nn.ModuleDict({"encoder": nn.Linear(8, 4), "decoder": nn.Linear(4, 8)}), torch.randn(4, 8)
 
