@@ -165,6 +165,13 @@ def test_an_update_by_hand_gets_factors() -> None:
     assert all(t.startswith("lower-lr:/") for t in proposed("learning-rate-too-high", history) if "lower-lr" in t)
 
 
+def test_a_rate_that_climbs_from_less_gets_factors() -> None:
+    ramp = Net(lr=1e-3).train(60, loss=flat, rate=lambda step: 1e-3 * min(100, step)).history()
+    assert all(t.startswith("lower-lr:/") for t in proposed("learning-rate-too-high", ramp) if "lower-lr" in t)
+    peak = Net(lr=1e-3, max_lr=0.05).train(60, loss=flat, rate=lambda step: 1e-3 * min(50, step)).history()
+    assert not any(t.startswith("lower-lr:/") for t in proposed("learning-rate-too-high", peak))
+
+
 def test_a_schedule_that_ran_out_is_left_out_first() -> None:
     history = Net().train(120, loss=flat, rate=lambda step: 0.1 * 0.8**step).history()
     assert proposed("learning-rate-too-low", history)[0] == "constant-lr"

@@ -189,6 +189,24 @@ def test_the_scripts_schedule_sees_its_own_rate() -> None:
     assert seen == [0.05, 0.025, 0.0125]
 
 
+@pytest.mark.parametrize("spec", ["lower-lr:0.05", "lower-lr:/4"])
+def test_a_rate_is_that_at_the_peak_of_a_schedule_with_its_own(spec: str) -> None:
+    seen: list[float] = []
+
+    def train(peak: float) -> None:
+        model, x, y = problem()
+        optimizer = torch.optim.SGD(model.parameters(), lr=9.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=8)
+        for _ in range(8):
+            trained(model, x, y, steps=1, optimizer=optimizer)
+            schedule.step()
+        seen.extend(weights(model).tolist())
+
+    treated([spec], lambda: train(0.2))
+    train(0.05)
+    assert seen[: len(seen) // 2] == pytest.approx(seen[len(seen) // 2 :], rel=1e-5)
+
+
 def test_an_update_by_hand_is_slowed_by_its_gradient() -> None:
     def train() -> Tensor:
         w = torch.ones(3, requires_grad=True)

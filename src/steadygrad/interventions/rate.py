@@ -60,7 +60,10 @@ class HeldBack:
 
 
 class Base:
-    """The rate a script asked for before any schedule: of each optimizer's first group, when first seen."""
+    """The rate a script asked for before any schedule: of each optimizer's first group, when first seen.
+
+    Of a schedule with a peak of its own (OneCycleLR), that peak.
+    """
 
     def __init__(self) -> None:
         self._rates: WeakKeyDictionary[Optimizer, float] = WeakKeyDictionary()
@@ -69,7 +72,7 @@ class Base:
         """The rate of the optimizer's first group."""
         if optimizer not in self._rates:
             group: Group = optimizer.param_groups[0]
-            first: Any = group.get("initial_lr", group["lr"])
+            first: Any = group.get("max_lr", group.get("initial_lr", group["lr"]))
             self._rates[optimizer] = float(first)
         return self._rates[optimizer]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from steadygrad.records import Cause
@@ -56,9 +58,15 @@ def _spread(view: View, *, lower: bool, usual: tuple[float, ...]) -> list[str]:
     for factor in (*asked, *usual):
         if 1.3 < factor <= 1e5 and all(not 0.5 < factor / other < 2 for other in factors):
             factors.append(factor)
-    if found is None or len(view.streams) > 1 or by_hand(view):
+    if found is None or len(view.streams) > 1 or by_hand(view) or not _is_base(view, found[0]):
         return [f"{'/' if lower else 'x'}{factor:.2g}" for factor in factors]
     return [f"{found[0] / factor if lower else found[0] * factor:.2g}" for factor in factors]
+
+
+def _is_base(view: View, rate: float) -> bool:
+    """Whether the highest rate of the run is the one the optimizer was built with, to which a number would apply."""
+    base = view.hyper("max_lr") or view.hyper("initial_lr") or view.hyper("lr")
+    return not base or math.isclose(base, rate, rel_tol=0.01)
 
 
 def _lower_values(view: View, cause: Cause) -> list[str]:

@@ -38,8 +38,15 @@ def _other_rate(task: Task, wanted: Rate) -> None:
     if not task.training.optimizers and task.training.updates():
         return _by_hand(task, wanted)
     for i, built in enumerate(task.training.need_optimizers()):
-        _scale_built(task, built, wanted, _base(task, built, i))
+        if not _has_own_peak(task, built):
+            _scale_built(task, built, wanted, _base(task, built, i))
     return _scale_schedules(task, wanted)
+
+
+def _has_own_peak(task: Task, built: Built) -> bool:
+    """Whether a schedule writes its own rates over the optimizer's."""
+    schedules = task.names.calls(*_OWN_RATES)
+    return any(bool(call.args) and bool(built.name) and dotted(call.args[0].value) == built.name for call in schedules)
 
 
 def _base(task: Task, built: Built, index: int) -> float | None:
