@@ -116,9 +116,7 @@ RATES = {
                        "+ optimizer = optim.SGD(model.parameters(), lr=0.1 * size / 4)"]),
     "by hand": (BY_HAND, "lower-lr:/2", ["- lr = 0.2", "+ lr = 0.1"]),
     "a schedule of its own": (HEAD + SGD + "s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=9)\n" + LOOP,
-                              "lower-lr:/5", ["- optimizer = optim.SGD(model.parameters(), lr=0.1)",
-                                              "- s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=9)",
-                                              "+ optimizer = optim.SGD(model.parameters(), lr=0.02)",
+                              "lower-lr:/5", ["- s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=9)",
                                               "+ s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=9)"]),
     "warmup": (HEAD + SGD + LOOP, "warmup:5", [
         "+ warmup = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 5, total_iters=4)", "+ warmup.step()"]),
@@ -200,6 +198,11 @@ LOOPS = {
     "clear once for several": (ACCUMULATED, "zero-grad", ["+ optimizer.zero_grad()"]),
     "clear: the parentheses": (HEAD + SGD + LOOP.replace("zero_grad()", "zero_grad"), "zero-grad",
                                ["- optimizer.zero_grad", "+ optimizer.zero_grad()"]),
+    "clear the one that is not": (HEAD + SGD + "other = optim.SGD([x], lr=0.1)\n" + LOOP + "    other.step()\n", "zero-grad",
+                                  ["+ other.zero_grad()"]),
+    "clear more often": (HEAD + SGD + "for epoch in range(2):\n    optimizer.zero_grad()\n    for row in x:\n"
+                         "        loss = model(row).mean()\n        loss.backward()\n        optimizer.step()\n", "zero-grad",
+                         ["- optimizer.zero_grad()", "+ optimizer.zero_grad()"]),
     "clear by hand": (BY_HAND, "zero-grad", ["+ w.grad.zero_()"]),
     "less decay": (BUILDER, "reduce-weight-decay", ['- cfg = {"lr": 0.5, "wd": 0.1}', '+ cfg = {"lr": 0.5, "wd": 0.001}']),
     "torch's own decay": (CONFIG, "reduce-weight-decay:0", [
@@ -608,6 +611,11 @@ STACKS = {
         "        return self.out(x)\n",
         "x = x + 0.3 * F.relu(conv(x, adj))",
     ),
+    "a recurrence of layers": (
+        "    def forward(self, x):\n        h = x[:, 0]\n        for t in range(x.shape[1]):\n"
+        "            h = torch.tanh(self.inp(x[:, t]) + self.rec(h))\n        return h\n",
+        "h = h + 0.3 * torch.tanh(self.inp(x[:, t]) + self.rec(h))",
+    ),
 }
 
 
@@ -616,6 +624,11 @@ def test_layers_in_a_row_take_what_they_put_out(name: str) -> None:
     text, line = STACKS[name]
     head = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\nclass Net(nn.Module):\n"
     assert line in rewritten(head + text, "add-residual:0.3").source
+
+
+def test_the_branch_of_a_recurrence_is_as_small_as_in_its_trial() -> None:
+    head, (text, line) = "import torch\n\n\nclass Net(torch.nn.Module):\n", STACKS["a recurrence of layers"]
+    assert line.replace("0.3", "6 / x.shape[1]") in rewritten(head + text, "add-residual").source
 
 
 def test_blocks_in_a_row_are_given_a_shortcut() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from steadygrad.rewrite.names import dotted
+from steadygrad.rewrite.names import dotted, method, receiver
 from steadygrad.rewrite.task import Task
 from steadygrad.rewrite.training import Step
 
@@ -16,9 +16,22 @@ def zero_grad(task: Task) -> None:
     training = task.training
     if not training.optimizers and not training.steps and training.updates():
         return _zero_by_hand(task)
-    for step in training.need_steps():
+    steps = training.need_steps()
+    for step in [step for step in steps if not _is_cleared(task, step)] or steps:
         _clear(task, step)
     return None
+
+
+def _clears(task: Task, step: Step) -> list[cst.Call]:
+    """Where a step's optimizer is cleared already."""
+    calls = (call for call in task.script.find(cst.Call) if method(call) == "zero_grad")
+    return [call for call in calls if task.script.text(receiver(call)) == step.optimizer]
+
+
+def _is_cleared(task: Task, step: Step) -> bool:
+    """Whether that stands beside the step: another optimizer's gradients are those that pile up."""
+    here = task.script.block(task.script.statement(step.call))
+    return any(task.script.block(task.script.statement(call)) is here for call in _clears(task, step))
 
 
 def _uncalled(task: Task) -> bool:
@@ -38,6 +51,10 @@ def _clear(task: Task, step: Step) -> None:
     if step.closure or together:
         script.before(backward, clear)
         task.say("gradients are cleared before each backward pass", backward)
+        around = [loop.body for loop in script.loops(step.call)[1:]]
+        for call in _clears(task, step):  # once per epoch: moved here
+            if script.block(script.statement(call)) in around:
+                script.delete(call)
     else:
         script.after(step.call, clear)
         task.say("gradients are cleared after each step", step.call)

@@ -153,7 +153,10 @@ def _around_block(task: Task, owner: cst.ClassDef, scale: str) -> None:
 
 
 def _recurrent(task: Task, models: Models, assign: cst.Assign) -> str:
-    """``h = cell(x[t], h)`` and ``h = tanh(x[t] @ W + h @ U)`` in a loop over time: 3 over the number of its turns."""
+    """``h = cell(x[t], h)`` and ``h = tanh(x[t] @ W + h @ U)`` in a loop over time: 6 over the number of its turns.
+
+    The products may be layers: ``h = tanh(self.inp(x[t]) + self.rec(h))``.
+    """
     name = dotted(assign.targets[0].target)
     turns = _turns(task, assign)
     if not name or not isinstance(assign.value, cst.Call):
@@ -161,11 +164,14 @@ def _recurrent(task: Task, models: Models, assign: cst.Assign) -> str:
     layer = models.layer(assign.value.func)
     is_cell = layer is not None and task.names.short(layer.func) in _CELLS
     text = task.script.text(assign.value)
-    is_own = "@" in text and (task.names.short(assign.value.func) == "tanh" or method(assign.value) == "tanh")
+    layers = [c for c in task.script.find(cst.Call, assign.value) if c.args and dotted(c.func).startswith("self.")]
+    through = any(dotted(c.args[0].value) == name for c in layers)
+    squashed = {task.names.short(assign.value.func), method(assign.value)} & {"tanh", "relu"}
+    is_own = bool(squashed) and ("@" in text or through)
     reads = any(node.value == name for node in task.script.find(cst.Name, assign.value))
     if turns is None or not reads or not (is_cell or is_own):
         return ""
-    return f"3 / {task.script.atom(turns)}"
+    return f"6 / {task.script.atom(turns)}"
 
 
 def _turns(task: Task, assign: cst.Assign) -> cst.BaseExpression | None:
@@ -185,5 +191,5 @@ def _carried(task: Task, assign: cst.Assign) -> str:
         same = task.script.block(other) is task.script.block(assign)
         is_tanh = "tanh" in (task.names.short(getattr(other.value, "func", None)), method(other.value))
         if made and same and is_tanh and any(n.value == name for n in task.script.find(cst.Name, other.value)):
-            return f"3 / {task.script.atom(turns)}"
+            return f"6 / {task.script.atom(turns)}"
     return ""
