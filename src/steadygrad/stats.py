@@ -240,6 +240,19 @@ def safe_norms(tensors: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Real tensors on the CPU, of any shape: one copy from each device, however many there are."""
+    out = list(tensors)
+    for device in {t.device for t in out} - {torch.device("cpu")}:
+        rows = [i for i, t in enumerate(out) if t.device == device]
+        joined = torch.cat([out[i].detach().reshape(-1) for i in rows]).cpu()
+        parts = torch.split(joined, [out[i].numel() for i in rows])
+        for i, part in zip(rows, parts, strict=True):
+            out[i] = part.reshape(out[i].shape)
+    return out
+
+
+@torch.no_grad()
 def dead_shares(outputs: Sequence[Tensor]) -> list[float]:
     """The share of each output's units that are zero or below for the whole batch.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,32 @@ class _Call:
         return tuple(map(id, self.gradients))
 
 
+@dataclass
+class _Unread:
+    """A clip whose numbers may still be on a device. ``after`` is the norm it left, where the clip says."""
+
+    gradients: Sequence[Tensor]
+    max_norm: float
+    norm: Tensor
+    coefficient: Tensor
+    norms: Tensor | None
+    after: Tensor | None = None
+    exact: bool = False
+    parameters: Sequence[Tensor] = ()
+
+    def numbers(self) -> list[Tensor]:
+        """What is to be read."""
+        return [number for number in (self.norm, self.coefficient, self.norms, self.after) if number is not None]
+
+    def on_host(self, numbers: Sequence[Tensor]) -> _Unread:
+        """The same with these numbers, which are on the host."""
+        rest = iter(numbers)
+        norm, coefficient = next(rest), next(rest)
+        norms = next(rest) if self.norms is not None else None
+        after = next(rest) if self.after is not None else None
+        return replace(self, norm=norm, coefficient=coefficient, norms=norms, after=after)
+
+
 def are_same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """Whether two sequences hold the very same tensors."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
@@ -50,8 +76,7 @@ class Clips:
         self.summary: Clip | None = None
         self._calls: list[_Call] = []
         self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
-        self._told: tuple[list[Tensor], float, Any] | None = None  # what a clipper of ours measured, unread
-        self._told_of: Sequence[Tensor] = ()  # whose gradients, where each of them has one
+        self._unread: _Unread | None = None  # the latest clip, where reading it may mean to wait
 
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
@@ -83,10 +108,15 @@ class Clips:
         Returns:
             Whether it has been done. A factor of exactly 1 is, without a pass over the gradients.
         """
-        norm = float(total)
         kept, self._open = self._open, None
         gradients = [g for p in parameters if (g := p.grad) is not None]
         known = kept is not None and kept[2] is total and are_same(kept[0], gradients)
+        if total.device.type != "cpu":
+            factor = self._on_device(parameters, gradients, max_norm, total, kept[1] if kept and known else None)
+            if known and ours:
+                torch._foreach_mul_(gradients, factor)
+            return known and ours
+        norm = float(total)
         call = _Call(gradients, kept[1] if kept is not None and known else None, _coefficient(max_norm, norm))
         if len(gradients) == len(parameters):
             call.parameters = parameters
@@ -96,6 +126,21 @@ class Clips:
         if known and ours:
             torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
         return known and ours
+
+    def _on_device(
+        self,
+        parameters: Sequence[Tensor],
+        gradients: list[Tensor],
+        max_norm: float,
+        total: Tensor,
+        norms: Tensor | None,
+    ) -> Tensor:
+        """The factor, unread: to read a number that a device has yet to compute would be to wait for it."""
+        self.read()
+        factor = torch.clamp(max_norm / (total + 1e-6), max=1.0)
+        complete = parameters if len(gradients) == len(parameters) else ()
+        self._unread = _Unread(gradients, max_norm, total, factor, norms, parameters=complete)
+        return factor
 
     def scaled_over_ranks(self, parameters: Sequence[Tensor], max_norm: float, total: Tensor) -> None:
         """torch is about to scale the parts of gradients that each process holds, by their joint norm."""
@@ -125,23 +170,36 @@ class Clips:
     def told(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
         """A clipper of ours measured. Its numbers are read later, when the step reads numbers anyway."""
         gradients = [g for p in parameters if (g := p.grad) is not None]
-        if self._told is not None and not are_same(self._told[0], gradients):  # a chain's word replaces its links'
-            self._read_told()
-        complete = len(gradients) == len(parameters)
-        self._told = gradients, max_norm, info
-        self._told_of = parameters if complete else ()
+        if self._unread is not None and not are_same(self._unread.gradients, gradients):
+            self.read()  # otherwise a chain's word replaces its links'
+        complete = parameters if len(gradients) == len(parameters) else ()
+        self._unread = _Unread(
+            gradients, max_norm, info.norm_before, info.coefficient, info.norms, info.norm_after, True, complete
+        )
 
-    def _read_told(self) -> None:
-        if self._told is None:
+    def unread(self) -> list[Tensor]:
+        """Numbers of the latest clip that are to be read from a device."""
+        found = [] if self._unread is None else self._unread.numbers()
+        return found if any(number.device.type != "cpu" for number in found) else []
+
+    def arrived(self, numbers: Sequence[Tensor]) -> None:
+        """The same numbers, on the host."""
+        assert self._unread is not None
+        self._unread = self._unread.on_host(numbers)
+
+    def read(self) -> None:
+        """Take the numbers of the latest clip, wherever they are."""
+        if self._unread is None:
             return
-        (gradients, max_norm, info), self._told = self._told, None
-        norm = float(info.norm_before)
-        factor = float(info.coefficient) if math.isfinite(norm) else math.nan
-        call = _Call(gradients, info.norms, factor, exact=True, parameters=self._told_of)
-        if math.isinf(max_norm):  # that one only measures
+        told, self._unread = self._unread, None
+        norm = float(told.norm)
+        factor = float(told.coefficient) if math.isfinite(norm) else math.nan
+        call = _Call(told.gradients, told.norms, factor, exact=told.exact, parameters=told.parameters)
+        if told.exact and math.isinf(told.max_norm):  # that one only measures
             self._calls.append(call)
         else:
-            self._take(call, max_norm if math.isfinite(max_norm) else float(info.norm_after), norm)
+            bound = told.max_norm if math.isfinite(told.max_norm) or told.after is None else float(told.after)
+            self._take(call, bound, norm)
 
     def by_hand(self, raw: float, total: float) -> None:
         """Gradients that shrank between backward and step were clipped by the script's own code."""
@@ -150,7 +208,7 @@ class Clips:
 
     def has_told(self) -> bool:
         """Whether a clipper of ours measured this step's gradients."""
-        self._read_told()
+        self.read()
         return any(call.exact for call in self._calls)
 
     def plain(self, parameters: Sequence[Tensor]) -> tuple[Tensor, float] | None:

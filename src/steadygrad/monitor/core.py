@@ -138,12 +138,13 @@ class Monitor:
         for stream in self._streams:
             if stream.uncleared is not None and is_cleared(stream.uncleared()):
                 stream.uncleared = None
-        value = self._writer.losses.add(pending, roots[0], self._scaling.loss_behind(roots[0]))
-        if self._schedule.sampled:
+        loss = self._scaling.loss_behind(roots[0])
+        value = self._writer.losses.add(pending, roots[0], loss, at_once=self._schedule.sampled)
+        if self._schedule.sampled and value is not None:
             self._structure.note_source("backward", frame)
             if not self.compiled:
                 self._structure.at_backward(roots, value, pending, optimizers=bool(self._built))
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             self._structure.trace_origin("loss", pending)
 
     def backward_ended(self) -> None:

@@ -49,6 +49,8 @@ class Gradients:
         return measured
 
     def _measure(self, stream: Stream, optimizer: Any, pending: Pending) -> Measured | None:
+        if not all(map(math.isfinite, pending.fetch())):
+            self._structure.trace_origin("loss", pending)
         losses = [v for values in pending.losses.values() for v in values]
         suspicious = self._is_unusual(stream, losses)
         ordinary = None if suspicious else self._as_clipped(stream, optimizer, pending)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from steadygrad import graph, stats
 from steadygrad.monitor.state import Pending, Site
 
 
-def loss_value(loss: Tensor) -> float:
-    """The loss as a number: its sum where it is not a scalar, its real part where it is complex."""
+def loss_number(loss: Tensor) -> Tensor:
+    """The loss as one number: its sum where it is not a scalar, its real part where it is complex."""
     if type(loss) is Tensor and not loss.dim() and not loss.is_complex():  # as nearly always
-        return float(loss.item())
+        return loss.detach()
     loss = stats.local(loss.detach())
-    return float((loss.real if loss.is_complex() else loss).sum())
+    return (loss.real if loss.is_complex() else loss).sum()
 
 
 class Losses:
@@ -27,14 +29,22 @@ class Losses:
         self._usual: dict[Site, float] = {}  # by how much the losses of a line are divided
         self._latest: float | None = None
 
-    def add(self, pending: Pending, root: Tensor, loss: Tensor) -> float:
-        """One backward pass, from ``root``, which is ``loss`` unless that was scaled. Returns its value."""
+    def add(self, pending: Pending, root: Tensor, loss: Tensor, *, at_once: bool) -> float | None:
+        """One backward pass, from ``root``, which is ``loss`` unless that was scaled.
+
+        Returns its value; None where it is read later, with the gradients, because a device is still at it: unless the
+        value is wanted ``at_once``.
+        """
         site = (pending.frame.f_code.co_filename, pending.line) if pending.frame is not None else ("", 0)
         values = pending.losses.setdefault(site, [])
-        values.append(loss_value(loss))
+        number = loss_number(loss)
+        later = number.device.type != "cpu" and not at_once
+        if later:
+            pending.unread.append((values, len(values), number))
+        values.append(math.nan if later else float(number.item()))
         if len(values) > 1 or site in self._usual:
             pending.divisors[site] = graph.divisor(root)
-        return values[-1]
+        return None if later else values[-1]
 
     def of_step(self, pending: Pending) -> float | None:
         """The loss of the step; that of the one before where nothing was differentiated in between."""

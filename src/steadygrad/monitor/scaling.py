@@ -17,18 +17,26 @@ class Scaling:
     """What a GradScaler showed. ``active`` from its first use on."""
 
     def __init__(self) -> None:
-        self.scale = math.nan
+        self._scale = math.nan
+        self._scaler: Any = None  # that has scaled since its scale was read
         self.step_is_open = False
         self._losses: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
 
     @property
     def active(self) -> bool:
         """Whether the script scales its losses."""
-        return not math.isnan(self.scale)
+        return self._scaler is not None or not math.isnan(self._scale)
+
+    @property
+    def scale(self) -> float:
+        """The loss scale of this step. Read when it is asked for: a device may be at the forward pass still."""
+        if self._scaler is not None:
+            self._scale, self._scaler = float(self._scaler.get_scale()), None
+        return self._scale
 
     def scaled(self, loss: Any, out: Any, scaler: Any) -> None:
         """A GradScaler scaled a loss: remember the loss itself until the step ends."""
-        self.scale = float(scaler.get_scale())
+        self._scaler = scaler
         if isinstance(loss, Tensor) and isinstance(out, Tensor):
             self._losses[id(out)] = (weakref.ref(out), loss.detach())
 

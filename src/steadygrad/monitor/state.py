@@ -124,6 +124,8 @@ class Pending:
 
     losses: dict[Site, list[float]] = field(default_factory=dict)  # by the line that called backward
     divisors: dict[Site, float] = field(default_factory=dict)  # of lines that do so several times a step
+    #: Losses that a device has yet to say, and where each of them belongs.
+    unread: list[tuple[list[float], int, Tensor]] = field(default_factory=list)
     roots: list[tuple[Any, ...]] = field(default_factory=list)
     rng: Tensor | None = None
     loss_calls: list[batch.LossCall] = field(default_factory=list)
@@ -135,6 +137,24 @@ class Pending:
     line: int = 0
     flags: list[str] = field(default_factory=list)
     measured: Measured | None = None
+
+    def fetch(self) -> list[float]:
+        """Read what is still on a device, all of it at once, so that the host waits for it once in a step.
+
+        Returns:
+            The losses among it.
+        """
+        there = [loss for *_, loss in self.unread]
+        clip = self.clips.unread()
+        host = stats.on_host([*there, *clip])
+        arrived = [float(number) for number in host[: len(there)]]
+        for (values, position, _), loss in zip(self.unread, arrived, strict=True):
+            values[position] = loss
+        self.unread.clear()
+        if clip:
+            self.clips.arrived(host[len(there) :])
+        self.clips.read()
+        return arrived
 
     def all_targets(self) -> list[Tensor]:
         """Targets of the step's loss calls."""

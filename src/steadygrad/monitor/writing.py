@@ -29,6 +29,7 @@ class Writer:
     def write(self, stream: Stream, pending: Pending, amp: Amp | None, probe: Probe | None) -> None:
         """Record a step of this stream."""
         stream.steps += 1
+        pending.fetch()
         self._flag(stream, pending)
         measured = pending.measured if amp is None or not amp.skipped else None
         detail = None
