@@ -144,15 +144,16 @@ class Pending:
         Returns:
             The losses among it.
         """
-        there = [loss for *_, loss in self.unread]
+        arrived: list[float] = []
         clip = self.clips.unread()
-        host = stats.on_host([*there, *clip])
-        arrived = [float(number) for number in host[: len(there)]]
-        for (values, position, _), loss in zip(self.unread, arrived, strict=True):
-            values[position] = loss
-        self.unread.clear()
-        if clip:
-            self.clips.arrived(host[len(there) :])
+        if self.unread or clip:
+            host = stats.on_host([*(loss for *_, loss in self.unread), *clip])
+            for (values, position, _), loss in zip(self.unread, host, strict=False):
+                values[position] = float(loss)
+                arrived.append(values[position])
+            if clip:
+                self.clips.arrived(host[len(arrived) :])
+            self.unread.clear()
         self.clips.read()
         return arrived
 
