@@ -356,6 +356,27 @@ def test_what_takes_a_certain_fault_away_is_preferred_to_what_makes_up_for_it() 
     assert best.candidate is CLIP
 
 
+@pytest.mark.parametrize(
+    ("alone", "verdict", "recommended"), [(0.2, "healthy", LOWER), (0.4, "healthy", BOTH), (0.2, "unhealthy", BOTH)]
+)
+def test_a_second_remedy_has_to_pay(alone: float, verdict: str, recommended: Candidate) -> None:
+    part = [replace(r, verdict=verdict) for r in seeds(LOWER, [alone] * 3)]
+    best = best_of(judged(seeds(CONTROL, [2.0] * 3), seeds(BOTH, [0.15] * 3), part), rank={})
+    assert best is not None
+    assert best.candidate is recommended
+
+
+def test_a_fault_that_is_certain_is_taken_away_rather_than_left_as_it_was() -> None:
+    swap = Candidate((RemedySpec("replace-batchnorm"),), "tiny-batch-batchnorm", "why")
+    left = [replace(r, verdict="unhealthy", symptoms=("unreliable-batchnorm",)) for r in seeds(CLIP, [0.1] * 3)]
+    control = seeds(CONTROL, [0.4] * 3)
+    for found, recommended in (("unreliable-batchnorm", swap), ("loss-spike", CLIP)):
+        standings = judged(control, left, seeds(swap, [0.3] * 3))
+        best = best_of(standings, rank={}, lead="tiny-batch-batchnorm", found=frozenset({found}))
+        assert best is not None
+        assert best.candidate is recommended
+
+
 def test_nothing_that_works_is_no_recommendation() -> None:
     assert best_of(judged([trial(CONTROL, 2.0)], [trial(LOWER, 2.0)]), rank={}) is None
 

@@ -34,7 +34,7 @@ EQUAL = 0.05
 #: Differences of more than this, 22% of a loss, need no statistics where every repetition agrees.
 CLEAR = 0.25
 #: A remedy of a cause that is as good as certain is preferred to what ends up to 30% below it, or gains a little more:
-#: that makes up for the fault, this takes it away.
+#: that makes up for the fault, this takes it away. So is one remedy to a combination with others.
 FOUNDED, FOUNDED_SHARE = 0.35, 0.12
 #: Of the symptoms, those that a remedy must not leave behind.
 FATAL = frozenset({"non-finite", "diverging-loss"})
@@ -235,13 +235,20 @@ def relieved(result: Standing, control: Sequence[TrialResult], scale: Scale) -> 
     return scale.kind == "health" or (result.improvement is not None and result.improvement > -MATERIAL / 2)
 
 
-def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int], lead: str = "") -> Standing | None:
+def best_of(
+    standings: Sequence[Standing],
+    *,
+    rank: dict[Candidate, int],
+    lead: str = "",
+    found: frozenset[str] = frozenset(),
+) -> Standing | None:
     """The one to recommend: the best that works, or its equal that is healthier, simpler or better founded.
 
     Args:
         standings: all candidates.
         rank: the order in which they were proposed, which is that of the causes behind them.
         lead: the cause that is as good as certain, if there is one.
+        found: what was found wrong with the script as it is.
     """
     able = [s for s in standings if s.works and s.candidate.kind == "remedy" and s.improvement is not None]
     if not able:
@@ -249,20 +256,35 @@ def best_of(standings: Sequence[Standing], *, rank: dict[Candidate, int], lead: 
     top = max(s.improvement or 0.0 for s in able)
     equals = [s for s in able if (s.improvement or 0.0) >= top - EQUAL]
     best = min(equals, key=lambda s: (not s.healthy, len(s.candidate.specs), rank.get(s.candidate, 99)))
+    best = best_of(_parts(best, able), rank=rank) or best
     if lead and best.candidate.cause != lead:
-        least = top - min(FOUNDED, FOUNDED_SHARE * top)
+        untouched = bool(found) and all(found <= set(r.symptoms) for r in best.results)
+        least = 0.0 if untouched else _nearly(top)
         founded = [s for s in able if s.candidate.cause == lead and s.healthy and (s.improvement or 0.0) >= least]
         return best_of(founded, rank=rank) or best
     return best
 
 
-def best_first(standings: Iterable[Standing], *, rank: dict[Candidate, int], lead: str = "") -> list[Standing]:
+def _parts(whole: Standing, able: Sequence[Standing]) -> list[Standing]:
+    """Remedies of a combination that leave the run healthy, and bring nearly all of the gain, without the others."""
+    specs, least = set(whole.candidate.specs), _nearly(whole.improvement or 0.0)
+    return [s for s in able if set(s.candidate.specs) < specs and s.healthy and (s.improvement or 0.0) >= least]
+
+
+def _nearly(gain: float) -> float:
+    """What is hardly less than a gain."""
+    return gain - min(FOUNDED, FOUNDED_SHARE * gain)
+
+
+def best_first(
+    standings: Iterable[Standing], *, rank: dict[Candidate, int], lead: str = "", found: frozenset[str] = frozenset()
+) -> list[Standing]:
     """All that work, each recommended over those after it; see `best_of`."""
-    left, found = list(standings), list[Standing]()
-    while (best := best_of(left, rank=rank, lead=lead)) is not None:
+    left, ranked = list(standings), list[Standing]()
+    while (best := best_of(left, rank=rank, lead=lead, found=found)) is not None:
         left.remove(best)
-        found.append(best)
-    return found
+        ranked.append(best)
+    return ranked
 
 
 def in_order(standings: Iterable[Standing]) -> list[Standing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -73,6 +74,13 @@ class FixResult:
 def left_out(result: TrialResult) -> bool:
     """Whether the time was up before a trial took a step."""
     return result.status == "cut" and not result.steps
+
+
+def untried(standings: Sequence[Standing]) -> list[str]:
+    """What was proposed and not tried for lack of time, as a remark."""
+    count = sum(all(left_out(r) for r in s.results) for s in standings)
+    which = "remedy was" if count == 1 else "remedies were"
+    return [f"{count} more {which} not tried for lack of time; --budget gives more"] if count else []
 
 
 def to_fix_json(result: FixResult) -> dict[str, Any]:

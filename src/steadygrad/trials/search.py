@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,6 @@ from steadygrad.trials.judge import (
     Standing,
     adversarial,
     best_first,
-    best_of,
     in_order,
     noise_of,
     relieved,
@@ -31,7 +30,7 @@ from steadygrad.trials.judge import (
     standing,
 )
 from steadygrad.trials.local import Backend
-from steadygrad.trials.result import FixResult, confirmed, left_out
+from steadygrad.trials.result import FixResult, confirmed, untried
 from steadygrad.trials.settings import Display, Settings
 from steadygrad.trials.stopping import Rule
 from steadygrad.trials.workplace import Listing, listing, written
@@ -307,8 +306,12 @@ class Search:
 
     def _leaders(self) -> list[Candidate]:
         """The best of those that work and were not repeated yet."""
-        once = [s for s in self.standings() if len(s.results) == 1]
-        return [s.candidate for s in best_first(once, rank=self._rank, lead=self._lead)[:LEADERS]]
+        once = (s for s in self.standings() if len(s.results) == 1)
+        return [s.candidate for s in self._best_first(once)[:LEADERS]]
+
+    def _best_first(self, standings: Iterable[Standing]) -> list[Standing]:
+        found = frozenset(self.control[0].symptoms if self.control else ())
+        return best_first(standings, rank=self._rank, lead=self._lead, found=found)
 
     @property
     def _lead(self) -> str:
@@ -318,13 +321,13 @@ class Search:
 
     def recommendable(self) -> list[Standing]:
         """What works on every seed, the best first."""
-        return best_first(repeated(self.standings()), rank=self._rank, lead=self._lead)
+        return self._best_first(repeated(self.standings()))
 
     def result(self) -> FixResult:
         """What was found so far."""
         scale = self.scale()
         standings = tuple(self.standings())
-        best = best_of(repeated(standings), rank=self._rank, lead=self._lead)
+        best = next(iter(self._best_first(repeated(standings))), None)
         healthy = self.diagnosis.verdict == "healthy" or self._too_short()
         verdict = "fixed" if best else "nothing-to-fix" if healthy else "no-fix-found" if self.attempts else "unknown"
         return FixResult(
@@ -340,13 +343,5 @@ class Search:
             noise=self._noise(scale),
             seconds=self.seconds,
             plain_seconds=self.plain_seconds,
-            remarks=(*self.remarks, *self._untried()),
+            remarks=(*self.remarks, *untried(standings)),
         )
-
-    def _untried(self) -> list[str]:
-        """What was proposed and not tried for lack of time."""
-        count = sum(all(left_out(r) for r in results) for results in self.attempts.values())
-        said = (
-            f"{count} more remed{'y was' if count == 1 else 'ies were'} not tried for lack of time; --budget gives more"
-        )
-        return [said] if count else []
