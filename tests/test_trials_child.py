@@ -93,22 +93,31 @@ def test_a_run_goes_on_while_nothing_is_wrong(tmp_path: Path) -> None:
     assert lines[-2]["step"] == 100
 
 
-def test_it_stops_growing_once_something_is_wrong() -> None:
-    asked: list[int] = []
+@pytest.mark.parametrize(
+    ("found", "asked"),
+    [
+        (["warning"], [40]),
+        (["", "", "critical"], [40, 60, 90]),
+        (["", "", "warning", "warning"], [40, 60, 90, 135]),
+        (["", "warning", "", "warning", "critical"], [40, 60, 90, 135, 202]),  # the first has passed
+    ],
+)
+def test_it_stops_growing_once_something_is_certainly_wrong(found: list[str], asked: list[int]) -> None:
+    seen: list[int] = []
 
-    def settled() -> bool:
-        asked.append(limit.steps)
-        return limit.steps > 60
+    def gravest() -> str:
+        seen.append(limit.steps)
+        return found[len(seen) - 1]
 
-    limit = StepLimit(40, extend=1000, settled=settled)
+    limit = StepLimit(40, extend=1000, gravest=gravest)
     limit.install()
     taken = 0
     with pytest.raises(StepsReached):
         for taken in range(1, 1000):
             limit.count(StepRecord(taken))
     limit.remove()
-    assert asked == [40, 60, 90]
-    assert taken == 90
+    assert seen == asked
+    assert taken == asked[-1]
 
 
 def test_the_busiest_stream_counts() -> None:

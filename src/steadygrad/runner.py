@@ -55,7 +55,7 @@ class ObservedRun:
         self.verdict: Diagnosis | None = None
         self._notes: list[tuple[RemedySpec, str]] = []
         self._undo: Callable[[], None] | None = None
-        self._trial = Trial(options.trial, self._unhealthy)
+        self._trial = Trial(options.trial, self._gravest)
         self._guard: zerocode.ZeroCode | None = None
         self._part = _part(options)
         if self._part is not None and not self._part.records:  # rank 0 answers for all
@@ -116,8 +116,11 @@ class ObservedRun:
             )
         self._trial.step(record, self._notes)
 
-    def _unhealthy(self) -> bool:
-        return self._session is not None and self._session.diagnosis().verdict == "unhealthy"
+    def _gravest(self) -> str:
+        found = self._session.diagnosis() if self._session is not None else None
+        if found is None or found.verdict != "unhealthy":
+            return ""
+        return "critical" if any(s.severity == "critical" for s in found.symptoms) else "warning"
 
     def _finding(self, symptom: Symptom) -> None:
         self._state = symptom.severity if self._state != "critical" else self._state

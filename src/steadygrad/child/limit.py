@@ -30,13 +30,16 @@ class StepLimit:
 
     Args:
         steps: the number of steps.
-        extend: go on up to this many while ``settled`` says no; by default not at all.
-        settled: asked at ``steps``, and again after half as many more, whether the run has shown what it has to.
+        extend: go on up to this many while nothing is found; by default not at all.
+        gravest: asked at ``steps``, and again after half as many more each time, for the gravest severity of what was
+            found so far, "" for nothing. What is found later and is no more than a warning may pass, as where targets
+            move: it has to be there the next time as well.
     """
 
-    def __init__(self, steps: int, *, extend: int = 0, settled: Callable[[], bool] = lambda: True) -> None:
-        self.steps, self._extend, self._settled = steps, extend, settled
+    def __init__(self, steps: int, *, extend: int = 0, gravest: Callable[[], str] = lambda: "critical") -> None:
+        self.steps, self._extend, self._gravest = steps, extend, gravest
         self.reached = False
+        self._asked = self._warned = False
         self._by_optimizer: Counter[int] = Counter()
         self._by_record: Counter[int] = Counter()
         self._hook: Any = None
@@ -64,8 +67,14 @@ class StepLimit:
     def _leave_if_enough(self, steps: int) -> None:
         if steps < self.steps:
             return
-        if self.steps < self._extend and not self._settled():
+        if self.steps < self._extend and not self._is_settled():
             self.steps = min(self._extend, int(self.steps * GROWTH))
             return
         self.reached = True
         raise StepsReached
+
+    def _is_settled(self) -> bool:
+        found = self._gravest()
+        sure = found == "critical" or self._warned or not self._asked
+        self._asked, self._warned = True, bool(found)
+        return self._warned and sure

@@ -41,12 +41,12 @@ class Trial:
 
     Args:
         options: how the run is made a trial.
-        unhealthy: asked at the limit whether something was found wrong.
+        gravest: asked at the limit for the gravest severity of what was found wrong, "" for nothing.
     """
 
-    def __init__(self, options: TrialOptions, unhealthy: Callable[[], bool]) -> None:
+    def __init__(self, options: TrialOptions, gravest: Callable[[], str]) -> None:
         self._options = options
-        self._limit = options.max_steps and StepLimit(options.max_steps, extend=options.extend, settled=unhealthy)
+        self._limit = options.max_steps and StepLimit(options.max_steps, extend=options.extend, gravest=gravest)
         self._progress = Progress(options.progress_fd) if options.progress_fd is not None else None
         self._said = 0
         self._started = time.perf_counter()
