@@ -304,6 +304,10 @@ MODELS = {
         "attach-parameters:reconnect",
         ["- x = torch.sigmoid(self.fc1(x).detach())", "- x = self.fc2(x).data.tanh()", "+ x = torch.sigmoid(self.fc1(x))",
          "+ x = self.fc2(x).tanh()"]),
+    "a layer replaced, beside frozen ones": (
+        NET.replace("net.parameters()", "[p for p in net.parameters() if p.requires_grad]").replace(
+            "for i in", "net.out = nn.Linear(32, 3)\nfor i in"), "attach-parameters",
+        ['+ opt.add_param_group({"params": net.out.parameters()})']),
     "a layer replaced by its number": (
         NET.replace("for i in", "net.fc2[0] = nn.Linear(32, 32)\nfor i in"), "attach-parameters",
         ['+ opt.add_param_group({"params": net.fc2[0].parameters()})']),

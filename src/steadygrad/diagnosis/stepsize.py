@@ -283,9 +283,7 @@ TOO_LOW = CauseRule("learning-rate-too-low", _too_low, ("raise-lr", "adaptive-op
 WARMUP = CauseRule(
     "missing-warmup", _warmup, ("warmup", "lower-lr", "clip-norm"), explains=("learning-rate-too-high", "dying-relu")
 )
-CLIP_LOW = CauseRule(
-    "clip-threshold-too-low", _clip_low, ("loosen-clip", "raise-lr"), explains=("learning-rate-too-low",)
-)
+CLIP_LOW = CauseRule("clip-threshold-too-low", _clip_low, ("loosen-clip",), explains=("learning-rate-too-low",))
 DECAY = CauseRule(
     "excessive-weight-decay",
     _decay,

@@ -62,7 +62,13 @@ def own_clip(view: View) -> float:
 
 
 def can_clip(view: View) -> bool:
-    """Not where the script's own clip holds usual gradients already: a tighter one would be a lower rate."""
+    """Not where the script's own clip holds usual gradients already: a tighter one would be a lower rate.
+
+    Nor where every gradient is zero.
+    """
+    norms = view.main.grad_norm.values() if view.main is not None else np.zeros(0)
+    if len(norms) and not norms[np.isfinite(norms)].any():
+        return False
     found = good_threshold(view)
     limit = own_clip(view)
     return has_good_steps(view) and not (limit < math.inf and limit <= 1.5 * (found[0] if found else limit))

@@ -25,7 +25,7 @@ def _largest(view: View) -> float:
 
 def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
     largest = _largest(view) if view.parameters else 0.01
-    if largest <= 0:
+    if largest <= 0 and view.penalised:
         return (
             "The loss holds a penalty that pulls the weights to zero harder than the rest pulls them anywhere else.",
             "loss = fit + 0.01 * coefficient * penalty  # a hundredth of the penalty's present share",
@@ -40,7 +40,7 @@ def _decay_words(view: View, cause: Cause) -> tuple[str, str]:
 def _decay_values(view: View, cause: Cause) -> list[str]:
     largest = _largest(view)
     if largest <= 0:  # a penalty written into the loss: its coefficient is unknown
-        return ["0", "/100"] if view.penalised else []
+        return ["/1e+04", "0", "/100"] if view.penalised else []
     return [f"{largest / 1e4:.2g}", "0", f"{largest / 100:.2g}"]
 
 

@@ -101,7 +101,7 @@ def _replaced_layers(task: Task) -> bool:
     """``net.fc = nn.Linear(...)`` after the optimizer was built: the new layer is given to it."""
     found = False
     for built in task.training.need_optimizers():
-        root = _model_of(built)
+        root = _model_of(task, built)
         for assign in task.script.find(cst.Assign):
             target = task.script.text(assign.targets[0].target)  # may end in an index: net.head[1]
             later = task.script.line(assign) > task.script.line(built.call)
@@ -120,9 +120,11 @@ def _replaced_layers(task: Task) -> bool:
     return found
 
 
-def _model_of(built: Built) -> str:
+def _model_of(task: Task, built: Built) -> str:
+    """The one model whose parameters an optimizer is given, all or those that are not frozen."""
     given = built.call.args[0].value if built.call.args else None
-    return dotted(receiver(given)) if isinstance(given, cst.Call) and method(given) == "parameters" else ""
+    calls = [c for c in task.script.find(cst.Call, given) if method(c) == "parameters"] if given is not None else []
+    return dotted(receiver(calls[0])) if len(calls) == 1 else ""
 
 
 def _other_models(task: Task) -> bool:
@@ -221,5 +223,7 @@ def _lacks_gradients(task: Task, statement: cst.Assign) -> bool:
         backward = task.training.backward_of(step)
         built = next((b for b in task.training.optimizers if b.name == step.optimizer), None)
         if dotted(receiver(backward)) == loss and built is not None:
-            return _model_of(built) not in ("",) and f"{_model_of(built)}(" not in task.script.text(statement)
+            return _model_of(task, built) not in ("",) and f"{_model_of(task, built)}(" not in task.script.text(
+                statement
+            )
     return False
