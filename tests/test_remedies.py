@@ -176,6 +176,8 @@ def test_a_schedule_that_ran_out_is_left_out_first() -> None:
     history = Net().train(120, loss=flat, rate=lambda step: 0.1 * 0.8**step).history()
     assert proposed("learning-rate-too-low", history)[0] == "constant-lr"
     assert "constant-lr" not in proposed("learning-rate-too-low")
+    held = Net(lr=1e-6, initial_lr=1e-3).train(120, loss=flat, rate=1e-6).history()  # a factor that is a rate
+    assert "constant-lr" in proposed("learning-rate-too-low", held)[:2]
 
 
 def test_a_clip_is_loosened_to_the_runs_own_norms() -> None:

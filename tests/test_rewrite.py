@@ -118,6 +118,10 @@ RATES = {
     "a schedule of its own": (HEAD + SGD + "s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=9)\n" + LOOP,
                               "lower-lr:/5", ["- s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=9)",
                                               "+ s = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=9)"]),
+    "a rate that its schedule reads": (
+        HEAD + "LR = 1e-3\noptimizer = optim.SGD(model.parameters(), lr=LR)\ndef shape(t):\n    return LR * 0.9**t\n"
+        "s = optim.lr_scheduler.LambdaLR(optimizer, shape)\n" + LOOP + "    s.step()\n", "raise-lr:x100",
+        ["- optimizer = optim.SGD(model.parameters(), lr=LR)", "+ optimizer = optim.SGD(model.parameters(), lr=LR * 100)"]),
     "warmup": (HEAD + SGD + LOOP, "warmup:5", [
         "+ warmup = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 5, total_iters=4)", "+ warmup.step()"]),
     "warmup of a returned optimizer": (BUILDER, "warmup:5", [
@@ -133,7 +137,10 @@ RATES = {
         "+ decay = optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.505 + 0.495 * math.cos(math.pi * min(1.0, t / 50)))",
         "+ decay.step()"]),
     "no schedule": (HEAD + SGD + "s = optim.lr_scheduler.StepLR(optimizer, 3)\n" + LOOP + "    s.step()\n", "constant-lr",
-                    ["- s.step()"]),
+                    ["- s = optim.lr_scheduler.StepLR(optimizer, 3)", "- s.step()"]),
+    "a schedule that is read": (
+        HEAD + SGD + "s = optim.lr_scheduler.StepLR(optimizer, 3)\n" + LOOP + "    s.step()\nprint(s.get_last_lr())\n",
+        "constant-lr", ["- s.step()"]),
     "line search": (LBFGS_HEAD, "line-search", [
         "- optimizer = optim.LBFGS(model.parameters(), max_iter=4)",
         '+ optimizer = optim.LBFGS(model.parameters(), max_iter=4, line_search_fn="strong_wolfe")']),

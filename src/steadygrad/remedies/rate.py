@@ -117,10 +117,12 @@ def _constant_words(view: View, cause: Cause) -> tuple[str, str]:
 
 
 def _constant_values(view: View, cause: Cause) -> list[str]:
-    """Only where the rate fell to under a hundredth in the first half of the run."""
+    """Only where a schedule took the rate down early, or held it far below the one that the optimizer was given."""
     rates = view.main.lr.values() if view.main is not None else np.zeros(0)
     if len(rates) < 4 or not rates.max() > 0:
         return []
+    if 10 * float(rates.max()) < view.hyper("initial_lr"):
+        return [""]
     return [""] if float(np.median(rates[len(rates) // 4 :])) < 0.1 * float(rates.max()) else []
 
 

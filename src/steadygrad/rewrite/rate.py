@@ -83,7 +83,20 @@ def scaled(task: Task, node: cst.BaseExpression, wanted: Rate, base: float | Non
         otherwise = shown or f"{task.script.factor(node)} * {wanted.value:g}"
     else:
         otherwise = write(wanted.value)
+    if isinstance(node, cst.Name) and _is_in_schedule(task, node.value):
+        task.say(f"{what}: {node.value} -> {otherwise}", node)
+        task.script.replace(node, otherwise)
+        return
     task.change(node, lambda old: _new(wanted, old, base), otherwise, what)
+
+
+def _is_in_schedule(task: Task, name: str) -> bool:
+    """Whether a constant also stands in the function of a schedule, by which the rate is multiplied."""
+    shapes = [given.value for call in task.names.calls("LambdaLR", "MultiplicativeLR")
+              if (given := argument(call, "lr_lambda", 1)) is not None]  # fmt: skip
+    called = {dotted(shape) for shape in shapes if dotted(shape)}
+    functions = [f for f in task.script.find(cst.FunctionDef) if f.name.value in called]
+    return any(read.value == name for body in (*shapes, *functions) for read in task.script.find(cst.Name, body))
 
 
 def _new(wanted: Rate, old: float, base: float | None) -> float:

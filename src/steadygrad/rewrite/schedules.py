@@ -142,7 +142,10 @@ def _function_of(task: Task, shape: cst.BaseExpression) -> tuple[str, cst.BaseEx
 
 
 def constant_lr(task: Task) -> None:
-    """The rate as the optimizer was built with it: the lines that advance schedules are taken out."""
+    """The rate as the optimizer was built with it: the lines that advance schedules are taken out.
+
+    So is the line that builds a schedule that nothing else reads: built, LambdaLR has changed the rate already.
+    """
     steps, set_by_hand = task.training.schedule_steps(), task.training.hand_set_rates()
     if set_by_hand:
         raise Refused("the rate is set by hand: leave this assignment out", task.script.line(set_by_hand[0]))
@@ -156,3 +159,24 @@ def constant_lr(task: Task) -> None:
     for call in steps:
         task.say(f"{task.script.text(receiver(call))} no longer advances", call)
         task.script.delete(call)
+    built = _only_advanced(task, steps)
+    if built is not None:
+        task.script.delete(built)
+
+
+def _only_advanced(task: Task, steps: list[cst.Call]) -> cst.Assign | None:
+    """Where the one schedule of a script is built, if it is read nowhere but where it advances."""
+    names = {task.script.text(receiver(call)) for call in steps}
+    calls = [c for c in task.script.find(cst.Call) if task.names.of(c.func).startswith("torch.optim.lr_scheduler.")]
+    above = task.script.parent(calls[0]) if len(calls) == 1 else None
+    if not isinstance(above, cst.Assign) or len(above.targets) != 1 or len(names) != 1:
+        return None
+    chains = (n for n in task.script.nodes if isinstance(n, cst.Name | cst.Attribute))
+    read = [n for n in chains if dotted(n) in names and not _is_last(task, n)]
+    return above if dotted(above.targets[0].target) in names and len(read) == len(steps) + 1 else None
+
+
+def _is_last(task: Task, node: cst.CSTNode) -> bool:
+    """The ``b`` in ``a.b``."""
+    above = task.script.parent(node)
+    return isinstance(above, cst.Attribute) and above.attr is node
