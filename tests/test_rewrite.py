@@ -511,6 +511,26 @@ def test_a_loop_over_layers_that_are_not_there_is_not_written() -> None:
     assert "in no linear or convolutional layer" in refusal(source, "reinit-kaiming", hints=Hints(parameters=known))
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [
+        ((16,), "2"),
+        ((16, 32), "n // 8"),
+        ((4,), "1"),
+        ((16, 12), "next(g for g in range(max(1, n // 8), 0, -1) if n % g == 0)"),
+    ],
+)
+def test_groups_are_written_by_what_the_run_saw(channels: tuple[int, ...], groups: str) -> None:
+    rows = tuple(
+        ParameterInfo(i, f"{i}.weight", (c,), "float32", "norm", str(i), "BatchNorm1d", True)
+        for i, c in enumerate(channels)
+    )
+    sites = tuple(SiteInfo(i, str(i), "BatchNorm1d", "norm", params=(i,)) for i in range(len(channels)))
+    source = NET.replace("BatchNorm1d(24)", "BatchNorm1d(n)")
+    new = change(source, "replace-batchnorm", hints=Hints(parameters=rows, sites=sites))
+    assert new[1] == f"+ self.norm = nn.GroupNorm({groups}, n)"
+
+
 SUM = "sum(w.pow(2).sum() for w in model.parameters())"
 WALK = "    reg = 0.0\n    for name, p in model.named_parameters():\n        reg += (p ** 2).sum()\n"
 #: How a penalty is written -> lines before the loss, what is added to it, spec, the change.

@@ -66,12 +66,21 @@ def _beside(task: Task, call: cst.Call, name: str) -> str:
 
 def _groups(task: Task, channels: cst.BaseExpression) -> str:
     """The most groups of at least eight channels that share them out evenly."""
-    value = number(channels)
-    if value is not None:
-        size = int(value)
+    value, seen = number(channels), _seen_channels(task)
+    if value is not None or len(seen) == 1:
+        size = int(value) if value is not None else min(seen)
         return str(max((g for g in range(1, size + 1) if size % g == 0 and size // g >= 8), default=1))
     c = task.script.atom(channels)
+    if seen and all(size % 8 == 0 for size in seen):
+        return f"{c} // 8"
     return f"next(g for g in range(max(1, {c} // 8), 0, -1) if {c} % g == 0)"
+
+
+def _seen_channels(task: Task) -> set[int]:
+    """Over how many channels the run saw a BatchNorm."""
+    rows = {row.index: row.shape for row in task.hints.parameters}
+    held = (rows.get(row, ()) for site in task.hints.sites if "BatchNorm" in site.type for row in site.params)
+    return {shape[0] for shape in held if shape}
 
 
 # -- added ------------------------------------------------------------------------------------------------------
