@@ -20,6 +20,7 @@ from steadygrad.history import History
 from steadygrad.records import Detail, Fact, OptimizerInfo, ParameterInfo, RemedySpec, SiteInfo, StepRecord
 from steadygrad.remedies import CODES, parse_spec
 from steadygrad.rewrite import REMEDIES, Hints, Rewrite, hints_of, propose
+from steadygrad.rewrite.script import Script
 
 ZOO = Path(__file__).parents[1] / "zoo"
 
@@ -554,6 +555,24 @@ def test_a_penalty_in_the_loss_is_reduced(name: str) -> None:
 def test_a_penalty_is_no_weight_decay_of_a_given_size() -> None:
     source = HEAD + SGD + LOOP.replace(".mean()", f".mean() + 0.1 * {SUM}")
     assert "no weight decay" in refusal(source, "reduce-weight-decay:0.01")
+
+
+@pytest.mark.parametrize(
+    ("head", "written"),
+    [
+        ("import torch\nx = 1\n", "import ast\nimport re\n\nimport torch\nfrom steadygrad import init\nx = 1\n"),
+        ("import math\nimport torch\n", "import ast\nimport re\nimport math\nimport torch\nfrom steadygrad import init\n"),
+        ("from __future__ import annotations\nimport torch\n",
+         "from __future__ import annotations\nimport ast\nimport re\n\nimport torch\nfrom steadygrad import init\n"),
+        ('"""Trains."""', '"""Trains."""\nimport ast\nimport re\nfrom steadygrad import init\n'),
+        ("x = 1\n", "import ast\nimport re\nfrom steadygrad import init\nx = 1\n"),
+    ],
+)  # fmt: skip
+def test_imports_stand_where_a_person_puts_them(head: str, written: str) -> None:
+    script = Script(head)
+    for statement in ("import re", "from steadygrad import init", "import ast"):
+        script.add_import(statement)
+    assert script.changed() == written
 
 
 def test_how_bad_a_step_is_shows_before_a_clip() -> None:

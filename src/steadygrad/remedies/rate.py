@@ -71,8 +71,9 @@ def _is_base(view: View, rate: float) -> bool:
 
 def _lower_values(view: View, cause: Cause) -> list[str]:
     """Of the misuses of a loss, only a sum in the place of a mean makes steps larger."""
-    if cause.code == "loss-misuse" and not summed(cause):
-        return []
+    found = good_rate(view)
+    if (cause.code == "loss-misuse" and not summed(cause)) or (not cause.code and found and found[1] > 3 * found[0]):
+        return []  # as a last resort not where the weights hardly move
     return _spread(view, lower=True, usual=(10.0, 3.0, 30.0, 100.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -229,7 +230,7 @@ class Script:
     # -- how it is done -----------------------------------------------------------------------------------------
 
     def _with_imports(self, source: str) -> str:
-        """Imports go after the last one that stands at the top, else after the docstring."""
+        """Modules of Python go before the first import at the top, others after the last; else after the docstring."""
         if not self._imports:
             return source
         body = Script(source)
@@ -237,10 +238,19 @@ class Script:
         imports = [s for s in tops if isinstance(s.body[0], cst.Import | cst.ImportFrom)]
         first = body.tree.body[0] if body.tree.body else None
         lead = [first] if first in tops and isinstance(first, cst.SimpleStatementLine) and is_docstring(first) else []
-        line = body.last_line((imports or lead)[-1]) + 1 if imports or lead else 1
-        at = body._offset(line, 0)
-        lines = "".join(f"{statement}{self.newline}" for statement in sorted(self._imports))
-        return source[:at] + ("" if at == 0 or source[at - 1] in "\r\n" else self.newline) + lines + source[at:]
+        last = body._offset(body.last_line((imports or lead)[-1]) + 1, 0) if imports or lead else 0
+        later = next((s for s in imports if "__future__" not in body.text(s)), None)
+        first_at = body._offset(body.line(later), 0) if later is not None else last
+        own = [statement for statement in self._imports if _is_own(statement)]
+        gap = [""] if own and later is not None and not _is_own(body.text(later)) else []
+        others = sorted({*self._imports} - {*own})
+        blocks = (
+            [(last, others), (first_at, [*sorted(own), *gap])] if first_at < last else [(last, [*sorted(own), *others])]
+        )
+        for at, rows in blocks:
+            before = self.newline if rows and at and source[at - 1] not in "\r\n" else ""
+            source = source[:at] + before + "".join(f"{row}{self.newline}" for row in rows) + source[at:]
+        return source
 
     def _change(self, start: int, end: int, text: str) -> None:
         edit = Edit(start, end, text)
@@ -268,6 +278,11 @@ class Script:
 
     def _offset(self, line: int, column: int) -> int:
         return self._starts[line - 1] + column if line <= len(self._starts) else len(self.source)
+
+
+def _is_own(statement: str) -> bool:
+    """Whether an import is of a module that comes with Python."""
+    return statement.split()[1].partition(".")[0] in sys.stdlib_module_names
 
 
 def is_docstring(statement: cst.SimpleStatementLine) -> bool:
