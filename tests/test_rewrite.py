@@ -305,6 +305,12 @@ MODELS = {
         "- x = self.fc2(x).tanh()", "+ x = F.layer_norm(self.fc2(x), (self.fc2.out_features,)).tanh()"]),
     "normalised in a list": (BINARY, "add-normalization", [
         "- layers += [nn.Linear(a, b), nn.Tanh()]", "+ layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.Tanh()]"]),
+    "normalised in a class that is a sequence": (
+        "import torch\nfrom torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softplus())\n"
+        "net = Net()\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n", "add-normalization", [
+        "- super().__init__(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softplus())",
+        "+ super().__init__(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2), nn.Softplus())"]),
     "residual": (NET, "add-residual:0.5", ["- x = self.fc2(x).tanh()", "+ x = x + 0.5 * self.fc2(x).tanh()"]),
     "batchnorm": (NET, "replace-batchnorm", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.GroupNorm(3, 24)"]),
     "two cuts in one forward": (

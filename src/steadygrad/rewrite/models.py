@@ -16,7 +16,7 @@ CONV = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Con
 
 def is_module_class(owner: cst.ClassDef) -> bool:
     """Whether a class says that it is a module."""
-    return any(dotted(base.value).endswith("Module") for base in owner.bases)
+    return any(dotted(base.value).endswith(("Module", "Sequential")) for base in owner.bases)
 
 
 class Models:
@@ -101,6 +101,14 @@ class Models:
         short = self._names.short(call.func) if call is not None else ""
         return "linear" if short in LINEAR else "conv" if short in CONV else ""
 
+    def is_sequence(self, call: cst.Call) -> bool:
+        """``nn.Sequential(...)``, and ``super().__init__(...)`` in a class that is one."""
+        if self._names.short(call.func) == "Sequential":
+            return True
+        owner = self._script.enclosing(call, cst.ClassDef) if method(call) == "__init__" else None
+        bases = [base.value for base in owner.bases] if owner is not None else []
+        return any(self._names.short(base) == "Sequential" for base in bases)
+
     # -- outputs ------------------------------------------------------------------------------------------------
 
     def is_output(self, node: cst.BaseExpression) -> bool:
@@ -115,9 +123,11 @@ class Models:
         """The last element of a Sequential that is the model, or whose result its forward returns."""
         arg = self._script.parent(node)
         call = self._script.parent(arg) if isinstance(arg, cst.Arg) else None
-        if not isinstance(call, cst.Call) or self._names.short(call.func) != "Sequential" or call.args[-1] is not arg:
+        if not isinstance(call, cst.Call) or not self.is_sequence(call) or call.args[-1] is not arg:
             return False
         owner = self._script.enclosing(call, cst.ClassDef)
+        if owner is not None and method(call) == "__init__":
+            return owner in self.root_classes
         if owner is None:
             statement = self._script.statement(call)
             named = isinstance(statement, cst.Assign) and dotted(statement.targets[0].target) in self.roots

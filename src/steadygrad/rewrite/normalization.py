@@ -91,7 +91,7 @@ def add_normalization(task: Task) -> None:
     if task.one_of("layer", "batch") == "batch" and any(task.names.calls(*_SEQUENCES)):
         raise Refused("BatchNorm mixes the steps of a sequence: use layer")
     models = Models(task.script, task.names, task.training)
-    done = [_in_sequence(task, models, call) for call in task.names.calls("Sequential")]
+    done = [_in_sequence(task, models, call) for call in task.script.find(cst.Call) if models.is_sequence(call)]
     done += [_appended(task)]
     done += [_applied_layer(task, models, call) for call in task.script.find(cst.Call)]
     if not any(done):
