@@ -456,6 +456,8 @@ def test_the_answer_says_what_a_person_needs(fixed: FixResult) -> None:
     assert "report: runs/report.html" in text
     assert "the script writes 1 file" in text
     assert "at random" in text
+    assert fixed.recommended is not None
+    assert printed(replace(fixed, recommended=replace(fixed.recommended))) == text, "the same one, judged again"
     unlike = printed(replace(fixed, patch=replace(fixed.patch, verified=False, loss=1.9)))
     assert "NOT verified: the changed script ends at 1.9, the trial at 0.2" in unlike
 

@@ -59,7 +59,7 @@ def _row(result: FixResult, standing: Standing) -> Row:
         seeds=len(standing.results),
         state=text,
         tone=_TONES[kind],
-        chosen=standing is result.recommended,
+        chosen=result.is_recommended(standing),
         works=standing.works,
     )
 

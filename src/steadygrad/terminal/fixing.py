@@ -156,8 +156,8 @@ def _table(result: FixResult) -> Table:
     control = result.control[0]
     table.add_row("", "the script as it is", loss_of(control), "", _state(control))
     for standing in result.standings[:_ROWS]:
-        mark = "★" if standing is result.recommended else "✓" if standing.works else ""
-        shown = Text(title(standing.candidate), style="bold green" if standing is result.recommended else "")
+        mark = "★" if result.is_recommended(standing) else "✓" if standing.works else ""
+        shown = Text(title(standing.candidate), style="bold green" if result.is_recommended(standing) else "")
         if standing.candidate.kind == "random":
             shown.append(" (at random)", style="dim")
         compared = gain(result, standing) if standing.works else ""

@@ -65,6 +65,10 @@ class FixResult:
     meta: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
+    def is_recommended(self, standing: Standing) -> bool:
+        """Whether it is this candidate that is recommended."""
+        return self.recommended is not None and self.recommended.candidate == standing.candidate
+
     @property
     def trials(self) -> int:
         """How many times the script was run, if only in part."""
