@@ -28,7 +28,7 @@ def trials_chart(result: FixResult) -> Chart | None:
     """
     if not result.control:
         return None
-    others = [s for s in result.standings if s is not result.recommended and s.candidate.kind != "no-op"]
+    others = [s for s in result.standings if not result.is_recommended(s) and s.candidate.kind != "no-op"]
     curves = [(title(s.candidate), s.first, PALETTE[i % len(PALETTE)]) for i, s in enumerate(others[:MAX_CURVES])]
     drawn = [r for r in [result.control[0], *(r for _, r, _ in curves)] if r.curve]
     figure = blank(y="loss", log=_spans_decades(drawn), height=360)
