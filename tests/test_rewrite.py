@@ -103,6 +103,8 @@ RATES = {
                                                      "+ optimizer = optim.SGD(model.parameters(), lr=0.03)"]),
     "constant, by position": (HEAD + "LR = 0.1  # keep\noptimizer = optim.SGD(model.parameters(), LR)\n" + LOOP,
                               "lower-lr:/10", ["- LR = 0.1  # keep", "+ LR = 0.01  # keep"]),
+    "a third": (HEAD + SGD + LOOP, "lower-lr:/3", ["- optimizer = optim.SGD(model.parameters(), lr=0.1)",
+                                                   "+ optimizer = optim.SGD(model.parameters(), lr=0.033)"]),
     "left to torch": (HEAD + "from torch.optim import Adam\noptimizer = Adam(model.parameters())\n" + LOOP, "raise-lr:x10",
                       ["- optimizer = Adam(model.parameters())", "+ optimizer = Adam(model.parameters(), lr=0.01)"]),
     "an option's default": (ARGS, "lower-lr", ["- p.add_argument('-l', '--lr', default=0.1, type=float)",

@@ -52,7 +52,7 @@ REMEDIES = (
     Remedy(
         "full-precision",
         "float16 or bfloat16 that overflows, underflows or rounds updates away",
-        "Slower and larger than pure half precision.",
+        "Slower and larger than half precision; where only float16 gradients vanish, a GradScaler keeps it.",
         "full-precision",
         _precision_words,
         fits=has_half_precision,

@@ -103,7 +103,12 @@ def _new(wanted: Rate, old: float, base: float | None) -> float:
     """What becomes of a rate, where the first one of the script is ``base``: the others keep their relation to it."""
     if not wanted.relative and (not base or old == base):
         return wanted.value
-    return old * wanted.factor(base or 0.0)
+    return _tidy(old * wanted.factor(base or 0.0))
+
+
+def _tidy(value: float) -> float:
+    """A third of 0.05 as a person writes it: 0.017."""
+    return value if f"{value:.4g}" == f"{value:.8g}" else float(f"{value:.2g}")
 
 
 def _scale_built(task: Task, built: Built, wanted: Rate, base: float | None) -> None:
