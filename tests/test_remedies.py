@@ -172,6 +172,11 @@ def test_a_rate_that_climbs_from_less_gets_factors() -> None:
     assert not any(t.startswith("lower-lr:/") for t in proposed("learning-rate-too-high", peak))
 
 
+def test_vectors_are_normalised_whole() -> None:
+    for type, first in (("BatchNorm1d", "replace-batchnorm:layer"), ("BatchNorm2d", "replace-batchnorm")):
+        assert proposed("tiny-batch-batchnorm", normed(1, type).history())[0] == first
+
+
 def test_a_schedule_that_ran_out_is_left_out_first() -> None:
     history = Net().train(120, loss=flat, rate=lambda step: 0.1 * 0.8**step).history()
     assert proposed("learning-rate-too-low", history)[0] == "constant-lr"

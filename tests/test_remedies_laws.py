@@ -816,6 +816,10 @@ def test_batchnorm_is_built_as_groupnorm() -> None:
     assert notes == ["applied: BatchNorm2d is built as GroupNorm"]
     x = torch.randn(2, 24, 4, 4)
     assert torch.equal(treated(["replace-batchnorm:none"], lambda: nn.BatchNorm2d(24)(x))[0], x)
+    rows = torch.randn(3, 24)
+    whole, notes = treated(["replace-batchnorm:layer"], lambda: nn.BatchNorm1d(24)(rows))
+    assert torch.allclose(whole, nn.functional.layer_norm(rows, (24,)), atol=1e-6)
+    assert notes == ["applied: BatchNorm1d is built as GroupNorm of one group"]
 
 
 # -- losses and numbers -------------------------------------------------------------------------------------------

@@ -327,6 +327,7 @@ MODELS = {
     "a layer replaced by its number": (
         NET.replace("for i in", "net.fc2[0] = nn.Linear(32, 32)\nfor i in"), "attach-parameters",
         ['+ opt.add_param_group({"params": net.fc2[0].parameters()})']),
+    "batchnorm of vectors": (NET, "replace-batchnorm:layer", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.GroupNorm(1, 24)"]),
     "no batchnorm": (NET, "replace-batchnorm:none", ["- self.norm = nn.BatchNorm1d(24)", "+ self.norm = nn.Identity()"]),
     "drawn anew": (NET, "reinit-xavier:2", [
         "+ drawn = [m for m in net.modules() if isinstance(m, nn.Linear)]", "+ for layer in drawn:",

@@ -80,7 +80,8 @@ def _left_out(report: Report) -> Callable[[type[nn.Module]], type[nn.Module]]:
 
 
 def replace_batchnorm(stage: Stage, spec: RemedySpec, report: Report) -> None:
-    """``nn.BatchNorm*d`` builds a GroupNorm."""
+    """``nn.BatchNorm*d`` builds a GroupNorm; with ``layer`` one of a single group, which on vectors is a LayerNorm."""
+    kind = one_of(spec, "group", "layer", "none")
 
     def make(original: type[nn.Module]) -> type[nn.Module]:
         class Grouped(nn.GroupNorm):
@@ -96,11 +97,12 @@ def replace_batchnorm(stage: Stage, spec: RemedySpec, report: Report) -> None:
                 **kwargs: Any,
             ) -> None:
                 kwargs.pop("track_running_stats", None)
-                super().__init__(groups_for(num_features), num_features, eps, affine, **kwargs)
-                report.applied(f"{original.__name__} is built as GroupNorm")
+                groups = groups_for(num_features) if kind == "group" else 1
+                super().__init__(groups, num_features, eps, affine, **kwargs)
+                report.applied(f"{original.__name__} is built as GroupNorm{' of one group' if kind == 'layer' else ''}")
 
         return Grouped
 
-    factory = make if one_of(spec, "group", "none") == "group" else _left_out(report)
+    factory = make if kind != "none" else _left_out(report)
     for name in ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"):
         stage.patch(nn, name, factory)

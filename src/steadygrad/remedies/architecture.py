@@ -72,6 +72,12 @@ def _group_words(view: View, cause: Cause) -> tuple[str, str]:
     )
 
 
+def _other_norms(view: View, cause: Cause) -> list[str]:
+    """Vectors are normalised whole, images by groups of channels."""
+    vectors = any(s.kind == "norm" and s.type == "BatchNorm1d" for s in view.sites)
+    return ["layer", "", "none"] if vectors else ["", "none"]
+
+
 REMEDIES = (
     Remedy(
         "swap-activation",
@@ -105,7 +111,7 @@ REMEDIES = (
         "GroupNorm's groups must divide the channels.",
         "replace-batchnorm",
         _group_words,
-        lambda view, cause: ["", "none"],
+        _other_norms,
         has_batchnorm,
     ),
 )

@@ -21,8 +21,9 @@ _ACTIVATION_CLASS = re.compile(r"(ReLU|ELU|Tanh|Sigmoid|SiLU|Mish|Softplus|Hards
 
 
 def replace_batchnorm(task: Task) -> None:
-    """GroupNorm with about eight channels in a group; or nothing."""
-    found, left_out = False, task.one_of("group", "none") == "none"
+    """GroupNorm with about eight channels in a group, or all in one; or nothing."""
+    kind = task.one_of("group", "layer", "none")
+    found, left_out = False, kind == "none"
     for call in task.names.calls(*_BATCH):
         found = True
         if left_out:
@@ -32,7 +33,7 @@ def replace_batchnorm(task: Task) -> None:
         channels = argument(call, "num_features", 0)
         if channels is None:
             raise Refused("its channels were not found", task.script.line(call))
-        groups = _groups(task, channels.value)
+        groups = _groups(task, channels.value) if kind == "group" else "1"
         kept = [
             task.script.text(a) for n in ("eps", "affine", "device", "dtype") if (a := argument(call, n)) is not None
         ]
