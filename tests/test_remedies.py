@@ -172,6 +172,12 @@ def test_a_rate_that_climbs_from_less_gets_factors() -> None:
     assert not any(t.startswith("lower-lr:/") for t in proposed("learning-rate-too-high", peak))
 
 
+def test_no_batchnorm_over_the_steps_of_a_sequence() -> None:
+    for kind, batch in (("recurrent", False), ("embedding", False), ("linear", True)):
+        net = Net(12).site("layer", "Layer", kind).train(60, loss=flat)
+        assert ("add-normalization:batch" in proposed("depth-without-shortcut", net.history())) is batch
+
+
 def test_vectors_are_normalised_whole() -> None:
     for type, first in (("BatchNorm1d", "replace-batchnorm:layer"), ("BatchNorm2d", "replace-batchnorm")):
         assert proposed("tiny-batch-batchnorm", normed(1, type).history())[0] == first

@@ -56,9 +56,15 @@ def _norm_words(view: View, cause: Cause) -> tuple[str, str]:
 
 
 def _norm_values(view: View, cause: Cause) -> list[str]:
+    """BatchNorm wants some rows, and would tell each step of a sequence what comes later."""
     rows = view.batch.get("batch_size", 0.0)
     images = any(s.kind == "conv" for s in view.sites)
-    return ["layer"] if 0 < rows < 8 else (["batch", "layer"] if images or view.depth >= 6 else ["layer", "batch"])
+    sequence = any(s.kind in ("recurrent", "attention", "embedding") for s in view.sites)
+    return (
+        ["layer"]
+        if 0 < rows < 8 or sequence
+        else (["batch", "layer"] if images or view.depth >= 6 else ["layer", "batch"])
+    )
 
 
 def _residual_words(view: View, cause: Cause) -> tuple[str, str]:
