@@ -364,6 +364,8 @@ SCALED = "import torch\noptimizer = torch.optim.SGD(model.parameters(), lr=1.0)\
 class Written(Bench):
     """Trials go well; of the changed scripts only those with some text in them do."""
 
+    end = 0.2
+
     def __init__(self, ends: Callable[[Candidate], float | None], good: str) -> None:
         super().__init__(ends)
         self.good, self.changed = good, list[str]()
@@ -374,7 +376,7 @@ class Written(Bench):
             return attempt
         text = Path(job.script.cwd, job.script.words[0]).read_text()
         self.changed.append(text)
-        return replace(attempt, result=replace(attempt.result, loss=0.2 if self.good in text else 2.0))
+        return replace(attempt, result=replace(attempt.result, loss=self.end if self.good in text else 2.0))
 
 
 @pytest.mark.parametrize(
@@ -401,6 +403,20 @@ def test_a_change_that_does_not_hold_gives_way_to_the_next_best(
     assert len(bench.changed) == runs
     assert bool(result.remarks) is (verified and runs > 1)
     assert any(said in words for words in result.diagnosis.causes[0].evidence)
+
+
+@pytest.mark.parametrize(("end", "verified"), [(0.019, True), (0.021, False)])
+def test_a_change_that_recovers_the_run_is_verified_however_low_the_trial_ended(
+    tmp_path: Path, end: float, verified: bool
+) -> None:
+    (tmp_path / "train.py").write_text(SCALED)
+    bench = Written(lambda candidate: 1e-5 if candidate == LOWER[3] else 2.0, "lr=0.001")
+    bench.end = end
+    found = Observed(
+        Script(("train.py",), str(tmp_path)), Settings(),
+        folder=tmp_path / "run", backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    assert with_change(found.run(), found).patch.verified is verified
 
 
 # -- what is stored and shown -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +21,8 @@ from steadygrad.trials.search import Search
 
 #: The changed script must keep at least this share of the improvement.
 SAME = 0.8
+#: ... or end at a hundredth of the loss of the script as it is: below that, random numbers make the difference.
+CURED = math.log(100.0)
 
 
 def source_of(script: Script) -> Path | None:
@@ -117,4 +120,5 @@ def _same(result: TrialResult, best: Standing, control: TrialResult, scale: Scal
     before, trial, after = scale.of(control), scale.of(best.first), scale.of(changed)
     if before is None or trial is None or after is None or result.status != "finished":
         return False
-    return before - after >= SAME * (before - trial) - 1e-9
+    gain = before - after
+    return gain >= SAME * (before - trial) - 1e-9 or (scale.kind == "log" and gain >= CURED)

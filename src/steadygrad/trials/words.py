@@ -96,10 +96,9 @@ def patch_state(result: FixResult) -> str:
     """How far the change of the script can be trusted."""
     if result.patch.verified is None:
         return "not run"
-    if result.patch.verified or result.recommended is None:
-        return "verified: the changed script ends the same"
     ends = [
         "without a finite loss" if loss is None else f"at {loss:.4g}"
-        for loss in (result.patch.loss, result.recommended.first.loss)
+        for loss in (result.patch.loss, result.recommended.first.loss if result.recommended is not None else None)
     ]
-    return f"NOT verified: the changed script ends {ends[0]}, the trial {ends[1]}"
+    said = "verified" if result.patch.verified else "NOT verified"
+    return f"{said}: the changed script ends {ends[0]}, the trial {ends[1]}"
