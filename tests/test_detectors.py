@@ -323,6 +323,30 @@ def warm_up_bump() -> Net:
     return Net().train(200, loss=lambda s: falling(s) + 6.0 * math.exp(-(((s - 12) / 5) ** 2)))
 
 
+def spreading(growth: float) -> Net:
+    """A loss that falls and then rises above its start, with the spread of its targets."""
+    return Net().train(
+        300,
+        loss=lambda s: 0.1 * math.exp(-s / 20) + 0.15 * s / 300,
+        batch=lambda s: {"batch_size": 32.0, "target_std": 0.1 * (1 + (growth - 1) * s / 300)},
+    )
+
+
+@silent("diverging-loss", "targets that a network sets itself grow to their size")
+def growing_targets() -> Net:
+    return spreading(4.0)
+
+
+@fires("diverging-loss", "targets that grow without bound")
+def exploding_targets() -> Net:
+    return spreading(400.0)
+
+
+@fires("diverging-loss", "the same loss, of targets that stay")
+def steady_targets() -> Net:
+    return spreading(1.0)
+
+
 @silent("diverging-loss", "the adversarial losses of a GAN")
 def gan() -> Net:
     net = Net()

@@ -327,6 +327,12 @@ class View:
         return math.nan
 
     @cached_property
+    def target_growth(self) -> float:
+        """How many times the spread of the targets has grown, as that of a Q-network's own does. 1 if unknown."""
+        spreads = [d.batch["target_std"] for _, d in self.samples if d.batch.get("target_std", 0.0) > 0]
+        return float(np.median(spreads[-3:]) / np.median(spreads[:3])) if len(spreads) >= 6 else 1.0
+
+    @cached_property
     def batch(self) -> dict[str, float]:
         """Median statistics of inputs and targets over the samples."""
         keys = {k for _, d in self.samples for k in d.batch}

@@ -24,6 +24,8 @@ LEVEL_SCATTER = 0.3
 #: Where the steps are of a usual size, this much scatter is enough: then a fault would show elsewhere as well.
 SCATTER_OF_NOISE = 0.1
 USUAL_STEPS = (1e-4, 1e-2)
+#: Estimates that learn from themselves grow to their true size, which is some times the first one.
+TARGETS_GROW = 10
 
 
 def _needs_loss(view: View) -> str | None:
@@ -102,11 +104,12 @@ def _diverging(view: View) -> Iterator[Symptom]:
         if shape is None or shape.lowest < 0:
             continue
         scale = max(abs(shape.start), 1e-12)
-        rise = shape.end - max(shape.start, shape.best)
-        runaway = shape.end > 3 * shape.start and rise > 4 * shape.noise
-        risen = shape.end > 1.5 * shape.start and shape.end > 2.5 * shape.best and rise > 6 * shape.noise
+        level = shape.end / _allowed(view)
+        rise = level - max(shape.start, shape.best)
+        runaway = level > 3 * shape.start and rise > 4 * shape.noise
+        risen = level > 1.5 * shape.start and level > 2.5 * shape.best and rise > 6 * shape.noise
         blown = shape.nonfinite > 0 and shape.worst > 10 * scale
-        lost = shape.best < 0.6 * shape.start and shape.end > 0.9 * shape.start and rise_from_best(shape) > 4
+        lost = shape.best < 0.6 * shape.start and level > 0.9 * shape.start and rise_from_best(shape) > 4
         relapsed = relapse_onset(stream, shape)
         if not (runaway or risen or blown or lost or relapsed):
             continue
@@ -118,6 +121,11 @@ def _diverging(view: View) -> Iterator[Symptom]:
         evidence = {"start": shape.start, "best": shape.best, "end": end}
         severity = "critical" if end > 10 * scale or blown else "warning"
         yield Symptom("diverging-loss", severity, "", onset, stream.last_step, evidence, message)
+
+
+def _allowed(view: View) -> float:
+    """By how much a loss may rise because its targets spread out. Without bound they do not: then they diverge too."""
+    return view.target_growth**2 if 1 < view.target_growth <= TARGETS_GROW else 1.0
 
 
 def rise_from_best(shape: LossShape) -> float:
