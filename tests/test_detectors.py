@@ -337,6 +337,15 @@ def growing_targets() -> Net:
     return spreading(4.0)
 
 
+@silent("diverging-loss", "the same, from a level that was held while the targets were next to nothing")
+def growing_from_nothing() -> Net:
+    return Net().train(
+        300,
+        loss=lambda s: 3e-3 * math.exp(-s / 5) + (1e-4 if s < 150 else 4e-3),
+        batch=lambda s: {"batch_size": 32.0, "target_std": 0.01 if s < 150 else 0.09},
+    )
+
+
 @fires("diverging-loss", "targets that grow without bound")
 def exploding_targets() -> Net:
     return spreading(400.0)

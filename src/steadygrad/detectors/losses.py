@@ -110,7 +110,7 @@ def _diverging(view: View) -> Iterator[Symptom]:
         risen = level > 1.5 * shape.start and level > 2.5 * shape.best and rise > 6 * shape.noise
         blown = shape.nonfinite > 0 and shape.worst > 10 * scale
         lost = shape.best < 0.6 * shape.start and level > 0.9 * shape.start and rise_from_best(shape) > 4
-        relapsed = relapse_onset(stream, shape)
+        relapsed = relapse_onset(stream, shape, allowed=_allowed(view))
         if not (runaway or risen or blown or lost or relapsed):
             continue
         onset = relapsed or rise_onset(stream, shape)
@@ -133,11 +133,12 @@ def rise_from_best(shape: LossShape) -> float:
     return (shape.end - shape.best) / max(shape.noise, 1e-12)
 
 
-def relapse_onset(stream: StreamHistory, shape: LossShape) -> int | None:
+def relapse_onset(stream: StreamHistory, shape: LossShape, *, allowed: float = 1.0) -> int | None:
     """The step at which a loss left for good a level that it had held, tenfold and by much of what had been gained.
 
     Every value of a stretch of a tenth of the run is compared with nearly every value of the last quarter, so neither
-    the scatter nor the height of the leap matters, and a cycle that comes back down does not count.
+    the scatter nor the height of the leap matters, and a cycle that comes back down does not count. A rise by
+    ``allowed`` is none.
     """
     rows = np.array(list(stream.loss.rows()))
     if len(rows) < 60:
@@ -145,7 +146,7 @@ def relapse_onset(stream: StreamHistory, shape: LossShape) -> int | None:
     steps, means, lows, highs = rows.T
     last = len(rows) - len(rows) // 4
     held = float(np.lib.stride_tricks.sliding_window_view(highs[:last], max(10, len(rows) // 10)).max(axis=1).min())
-    floor, late = float(np.percentile(lows[last:], 5)), float(np.median(means[last:]))
+    floor, late = float(np.percentile(lows[last:], 5)) / allowed, float(np.median(means[last:])) / allowed
     if not (held > 0 and floor > 10 * held and late - held > 0.3 * (shape.start - held)):
         return None
     below = np.flatnonzero(means <= math.sqrt(held * floor))
