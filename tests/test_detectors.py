@@ -348,7 +348,7 @@ def growing_from_nothing() -> Net:
 
 @fires("diverging-loss", "targets that grow without bound")
 def exploding_targets() -> Net:
-    return spreading(400.0)
+    return spreading(4000.0)
 
 
 @fires("diverging-loss", "the same loss, of targets that stay")

@@ -24,8 +24,8 @@ LEVEL_SCATTER = 0.3
 #: Where the steps are of a usual size, this much scatter is enough: then a fault would show elsewhere as well.
 SCATTER_OF_NOISE = 0.1
 USUAL_STEPS = (1e-4, 1e-2)
-#: Estimates that learn from themselves grow to their true size, which is some times the first one.
-TARGETS_GROW = 10
+#: Estimates that learn from themselves grow to their true size: where rewards are rare, many times the first one.
+TARGETS_GROW = 100
 
 
 def _needs_loss(view: View) -> str | None:
