@@ -14,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygrad import stats
 from steadygrad.clip import GlobalNorm
+from steadygrad.monitor import Monitor
 from steadygrad.monitor.clipping import Clips
 from steadygrad.monitor.losses import Losses
 from steadygrad.monitor.scaling import Scaling
 from steadygrad.monitor.state import Pending
+from steadygrad.records import Fact, OptimizerInfo, ParameterInfo, SiteInfo, StepRecord
 
 aten = torch.ops.aten
 
@@ -113,6 +115,57 @@ def test_what_is_wanted_at_once_is_read_at_once(devices: Devices) -> None:
 
 def test_a_loss_that_is_not_finite_is_told_when_it_arrives(devices: Devices) -> None:
     assert losses_of(ONE, [1.0, math.nan]).fetch() == [1.0, pytest.approx(math.nan, nan_ok=True)]
+
+
+class Silent:
+    """A sink that keeps facts and losses only."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.losses: list[float | None] = []
+
+    def parameters(self, table: list[ParameterInfo]) -> None: ...
+
+    def sites(self, table: list[SiteInfo]) -> None: ...
+
+    def optimizers(self, table: list[OptimizerInfo]) -> None: ...
+
+    def step(self, record: StepRecord) -> None:
+        self.losses.append(record.loss)
+
+    def fact(self, fact: Fact) -> None:
+        self.facts.append(fact)
+
+
+def underway(sink: Silent) -> tuple[Monitor, torch.optim.Optimizer]:
+    """A monitor in the fourth step, which is the first that is not sampled, with the gradient in place."""
+    monitor, weight = Monitor(sink), torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for _ in range(3):
+        monitor.step_begins(optimizer, False)
+        monitor.step_ended(optimizer, False)
+    return monitor, optimizer
+
+
+def test_an_ordinary_backward_waits_for_nothing_and_a_nan_is_followed_up_at_the_step(devices: Devices) -> None:
+    sink = Silent()
+    monitor, optimizer = underway(sink)
+    loss = torch.tensor(math.nan).to(ONE)
+    with devices.unread():
+        monitor.backward_begins([loss], None)
+    assert "origin" not in [fact.kind for fact in sink.facts]
+    monitor.step_begins(optimizer, False)
+    assert "origin" in [fact.kind for fact in sink.facts]
+
+
+def test_the_loss_of_a_step_that_a_scaler_left_out_is_read_as_well(devices: Devices) -> None:
+    sink = Silent()
+    monitor, optimizer = underway(sink)
+    monitor.backward_begins([torch.tensor(1.5).to(ONE)], None)
+    monitor.scaler_begins(optimizer)
+    monitor.scaler_ended(optimizer)
+    assert sink.losses[-1] == 1.5
 
 
 def test_nothing_is_read_twice(devices: Devices) -> None:

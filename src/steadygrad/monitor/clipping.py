@@ -208,7 +208,6 @@ class Clips:
 
     def has_told(self) -> bool:
         """Whether a clipper of ours measured this step's gradients."""
-        self.read()
         return any(call.exact for call in self._calls)
 
     def plain(self, parameters: Sequence[Tensor]) -> tuple[Tensor, float] | None:
