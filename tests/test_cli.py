@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from steadygrad import __version__
 from steadygrad.replay import replay
 from steadygrad.store import Run, to_json
 
@@ -344,6 +345,9 @@ def test_a_script_that_does_not_train_says_so_and_keeps_its_code(home: Path) -> 
         (("run",), "name the script"),
         (("run", "--fail-on", "fatal", "idle.py"), "fatal"),
         (("run", "--every", "0", "idle.py"), "--every"),
+        (("run", "--apply", "clipnorm", "idle.py"), "Did you mean 'clip-norm'"),
+        (("run", "--apply", "clip-norm:much", "idle.py"), "must be a positive number"),
+        (("idle.py", "--lr", "1"), "steadygrad run idle.py --lr 1"),
         (("run", "--no-such-option", "idle.py"), "no-such-option"),
         (("report", "missing"), "has none"),
         (("report",), "argument"),
@@ -366,6 +370,16 @@ def test_a_syntax_error_is_shown_as_python_shows_it(home: Path) -> None:
     plain = call("wrong.py", cwd=home, command=[sys.executable])
     done = call("run", "--out", "never", "wrong.py", cwd=home)
     assert (done.code, done.err, done.out) == (plain.code, plain.err, plain.out)
+
+
+def test_the_version_is_told(home: Path) -> None:
+    assert call("--version", cwd=home).out == f"steadygrad {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["run", "fix", "lr-find"])
+def test_the_usage_names_the_script(home: Path, command: str) -> None:
+    usage = " ".join(call(command, "--help", cwd=home).out.split())
+    assert f"{command} [OPTIONS] {{SCRIPT | -m MODULE}} [ARGS]..." in usage
 
 
 @pytest.mark.parametrize(
@@ -474,8 +488,9 @@ def test_replay_in_this_process_agrees(home: Path, answer: dict[str, Any]) -> No
     assert told["symptoms"] == answer["symptoms"]
 
 
-def test_run_without_torch_says_what_is_missing(home: Path) -> None:
-    done = call("run", "idle.py", cwd=home, command=NO_TORCH)
+@pytest.mark.parametrize("command", ["run", "lr-find"])
+def test_without_torch_it_is_said_what_is_missing(home: Path, command: str) -> None:
+    done = call(command, "idle.py", cwd=home, command=NO_TORCH)
     assert done.code == 2
     assert "torch" in done.err
     assert "Traceback" not in done.err

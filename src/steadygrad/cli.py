@@ -1,8 +1,9 @@
-"""The ``steadygrad`` command. Only ``run`` needs torch; reading stored runs works without it."""
+"""The ``steadygrad`` command. Only ``run`` and ``lr-find`` need torch; reading stored runs works without it."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,50 +12,84 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
+from steadygrad import __version__
 from steadygrad.commands import fixing, remedies, schedules
+from steadygrad.commands.extras import needed
 from steadygrad.commands.lab import lab
-from steadygrad.commands.script import PASS_ON, ScriptCommand, target_of
+from steadygrad.commands.script import (
+    PASS_ON,
+    JsonFile,
+    Module,
+    Quiet,
+    Report,
+    RunFolder,
+    ScriptCommand,
+    target_of,
+)
 from steadygrad.errors import InputError, SteadyGradError
 
+NO_TORCH = (
+    "`steadygrad {command}` needs torch, which is not installed in this Python; stored runs can be read without it. "
+    "Install torch, or use the Python that the script runs with: python -m steadygrad.cli {command} ..."
+)
+
+
+class Commands(TyperGroup):
+    """Knows a script that stands where a command belongs, and says what was meant."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, object, list[str]]:  # type: ignore[override,unused-ignore]
+        """Find the command that the first word names."""
+        if args[0] not in self.commands and args[0].endswith(".py"):
+            raise InputError(f"{args[0]} is no command; to watch a script: steadygrad run {' '.join(args)}")
+        return super().resolve_command(ctx, args)  # type: ignore[arg-type,unused-ignore]
+
+
 app = typer.Typer(
-    help="Keeps neural-network training stable: watch any PyTorch script, name what is wrong, where and why.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(schedules.app, name="schedules")
-app.command(context_settings=PASS_ON, cls=ScriptCommand)(fixing.fix)
-app.command()(remedies.remedies)
-app.command()(lab)
 
-RunPath = Annotated[Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the answer as JSON to FILE ('-': stdout).", metavar="FILE")
+RunPath = Annotated[
+    Path, typer.Argument(help="A run folder, or its run.db. `steadygrad list` shows them.", metavar="RUN")
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"steadygrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keeps neural-network training stable: watch any PyTorch script, name what is wrong, where and why."""
 
 
 @app.command(context_settings=PASS_ON, cls=ScriptCommand)
 def run(  # noqa: PLR0917
     context: typer.Context,
-    module: Annotated[
-        str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder. Default: steadygrad-runs/<script>-<time>.", metavar="DIR")
-    ] = None,
+    module: Module = None,
+    out: RunFolder = None,
     json_file: JsonFile = None,
     every: Annotated[int, typer.Option(min=1, help="Sample detail every N steps (rarer in long runs).")] = 10,
     fail_on: Annotated[
         str | None,
         typer.Option(help="Exit with 3 on findings of this severity: warning or critical.", metavar="SEVERITY"),
     ] = None,
-    report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
+    report: Report = True,
     guard: Annotated[
         bool, typer.Option("--guard", help="Skip bad steps, damp, go back, and stop before all is lost.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of ours but errors.")] = False,
+    quiet: Quiet = False,
     apply: Annotated[
         list[str] | None,
         typer.Option(help="Apply a remedy, e.g. clip-norm:1.0; may be repeated. See `remedies`.", metavar="REMEDY"),
@@ -76,29 +111,23 @@ def run(  # noqa: PLR0917
     target = target_of(context, module, "run")
     remedies = tuple(parse_spec(text) for text in apply or [])
 
-    try:
+    with needed("torch", otherwise=NO_TORCH.format(command="run")):
         from steadygrad.child import TrialOptions
         from steadygrad.runner import RunOptions
         from steadygrad.runner import run as run_target
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] != "torch":
-            raise
-        raise InputError(
-            "`steadygrad run` needs torch, which is not installed in this Python; stored runs can be read without it. "
-            "Install torch, or run with the Python that the script runs with: python -m steadygrad.cli run ..."
-        ) from error
 
     options = RunOptions(target, out, json_file, every, fail_on, report, quiet, trace, remedies)
     options = replace(options, trial=TrialOptions(max_steps, extend, seed_shift, progress_fd), guard=guard)
     _later.append(lambda: run_target(options))
 
 
+app.command(context_settings=PASS_ON, cls=ScriptCommand)(fixing.fix)
+
+
 @app.command(name="lr-find", context_settings=PASS_ON, cls=ScriptCommand)
 def lr_find(  # noqa: PLR0917
     context: typer.Context,
-    module: Annotated[
-        str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")
-    ] = None,
+    module: Module = None,
     low: Annotated[float, typer.Option(help="Rate of the first update.")] = 1e-6,
     high: Annotated[float, typer.Option(help="Rate of the last update.")] = 10.0,
     steps: Annotated[int, typer.Option(help="Updates from the lowest rate to the highest.")] = 100,
@@ -112,14 +141,15 @@ def lr_find(  # noqa: PLR0917
     steadygrad lr-find train.py --lr 0.1    options of ours go before the script, the script's own after it
     """
     target = target_of(context, module, "lr-find")
-    from steadygrad.lrfind import RangeTestOptions, find
+    with needed("torch", otherwise=NO_TORCH.format(command="lr-find")):
+        from steadygrad.lrfind import RangeTestOptions, find
 
     options = RangeTestOptions(target, low, high, steps, out, json_file)
     _later.append(lambda: find(options))
 
 
 #: What is left to do once the command line has been understood: the script starts from a shallow stack.
-_later: list[object] = []
+_later: list[Callable[[], int]] = []
 
 
 @app.command()
@@ -156,7 +186,9 @@ def diagnose(path: RunPath, json_file: JsonFile = None) -> None:
 
 @app.command(name="list")
 def list_command(
-    root: Annotated[Path, typer.Argument(help="Folder that holds run folders.")] = Path("steadygrad-runs"),
+    root: Annotated[Path, typer.Argument(help="Folder that holds run folders.", metavar="FOLDER")] = Path(
+        "steadygrad-runs"
+    ),
 ) -> None:
     """List stored runs, newest first, with their verdicts."""
     from steadygrad.store import list_runs
@@ -180,9 +212,9 @@ def list_command(
 
 @app.command()
 def live(
-    place: Annotated[Path, typer.Argument(help="A run folder, or the folder that holds run folders.")] = Path(
-        "steadygrad-runs"
-    ),
+    place: Annotated[
+        Path, typer.Argument(help="A run folder, or the folder that holds run folders.", metavar="PLACE")
+    ] = Path("steadygrad-runs"),
     host: Annotated[str, typer.Option(help="Address to listen at. Others can read the runs if they can reach it.")] = (
         "127.0.0.1"
     ),
@@ -190,15 +222,15 @@ def live(
     browse: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Show runs in a browser while they go on."""
-    try:
+    extra = "`steadygrad live` needs Dash, which is an extra: pip install 'steadygrad[dashboard]'"
+    with needed("dash", "werkzeug", otherwise=extra):
         from steadygrad.dashboard import serve
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] not in ("dash", "werkzeug"):
-            raise
-        raise InputError(
-            "`steadygrad live` needs Dash, which is an extra: pip install 'steadygrad[dashboard]'"
-        ) from error
     _later.append(lambda: serve(place, host=host, port=port, browse=browse))
+
+
+app.command()(remedies.remedies)
+app.command()(lab)
+app.add_typer(schedules.app, name="schedules")
 
 
 def main() -> None:
@@ -206,7 +238,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         for work in _later:
-            code = work()  # type: ignore[operator]
+            code = work()
     except SteadyGradError as error:
         print(f"steadygrad: {error}", file=sys.stderr)
         code = 2

@@ -223,7 +223,12 @@ def _one_line(error: BaseException | None) -> str:
 
 
 def run(options: RunOptions) -> int:
-    """Run the script and return the exit code to leave with: the script's own, or 3 where ``--fail-on`` applies."""
+    """Run the script and return the exit code to leave with: the script's own, or 3 where ``--fail-on`` applies.
+
+    Raises:
+        InputError: a remedy does not take the value it is given.
+    """
+    install(options.apply)()  # put in place and taken back: a value that no remedy takes is said before the script runs
     observed = ObservedRun(options)
     code = launch(options.target, before=observed.before, after=observed.after)
     return FINDINGS_EXIT if code == 0 and observed.fails() else code

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steadygrad.commands.script import target_of
+from steadygrad.commands.script import JsonFile, Module, Quiet, Report, RunFolder, target_of
 from steadygrad.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 def fix(  # noqa: PLR0917
     context: typer.Context,
-    module: Annotated[
-        str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")
-    ] = None,
+    module: Module = None,
     steps: Annotated[int, typer.Option(min=20, help="Optimizer steps of every trial.")] = 300,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of the best remedies, with other seeds.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 2,
@@ -37,18 +35,14 @@ def fix(  # noqa: PLR0917
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to use. Default: a local one.", metavar="ADDRESS")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder. Default: steadygrad-runs/<script>-<time>.", metavar="DIR")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the answer as JSON to FILE ('-': stdout).", metavar="FILE")
-    ] = None,
+    out: RunFolder = None,
+    json_file: JsonFile = None,
     write: Annotated[bool, typer.Option("--write", help="Change the script, once the change is verified.")] = False,
     cwd_copy: Annotated[
         bool, typer.Option("--cwd-copy", help="Run everything in copies of the current folder.")
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    report: Report = True,
+    quiet: Quiet = False,
 ) -> None:
     """Fix a training SCRIPT: find what is wrong, try remedies side by side, and recommend one that works.
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from steadygrad.commands.extras import needed
 from steadygrad.errors import InputError, SteadyGradError
 
 if TYPE_CHECKING:
@@ -35,12 +36,8 @@ def lab(  # noqa: PLR0917
 
     steadygrad lab xavier-vs-kaiming --seeds 5        `steadygrad lab` lists the claims, `steadygrad lab all` runs all
     """
-    try:
+    with needed("torch", "scipy", "sklearn", otherwise="the lab needs {name}: pip install 'steadygrad[lab]'"):
         from steadygrad.lab import EXPERIMENTS
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "scipy", "sklearn"):
-            raise
-        raise InputError(f"the lab needs {error.name}: pip install 'steadygrad[lab]'") from error
     if name is None:
         Console().print(listing(EXPERIMENTS))
         return

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 from typer.core import TyperCommand
 
 from steadygrad.launch import Target, resolve
+
+Module = Annotated[str | None, typer.Option("-m", help="Run a module, as `python -m` does.", metavar="MODULE")]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="Run folder. Default: steadygrad-runs/<script>-<time>.", metavar="DIR")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the answer as JSON to FILE ('-': stdout).", metavar="FILE")
+]
+Report = Annotated[bool, typer.Option(help="Write report.html into the run folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of ours but errors.")]
 
 #: Context settings of such a command.
 PASS_ON = {"allow_extra_args": True, "allow_interspersed_args": False}
@@ -13,6 +26,10 @@ PASS_ON = {"allow_extra_args": True, "allow_interspersed_args": False}
 
 class ScriptCommand(TyperCommand):
     """Stops reading options at ``-m MODULE``, as Python does: what follows is the module's."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override,unused-ignore]
+        """Name the script, which is no parameter of the command: whatever is not ours is the script's."""
+        return [*super().collect_usage_pieces(ctx), "{SCRIPT | -m MODULE}", "[ARGS]..."]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override,unused-ignore]
         """Put ``--`` before what is not ours."""
