@@ -94,7 +94,7 @@ def test_the_live_line_leaves_no_trace_in_the_scripts_output():
     data = on_a_terminal(LOOP)
     assert [line for line in screen(data) if line] == [
         "epoch 3",
-        "steadygrad: warning, step 5: loss-spike at fc. It jumped.",
+        "steadygrad: warning loss-spike at fc, step 5: It jumped.",
         "half a lineepoch 6",
         ", the rest",
         "after",
@@ -125,7 +125,7 @@ def test_a_progress_bar_keeps_the_last_line():
             sys.stderr.write("\\n")
             status.update(step=9)
     """)
-    assert [line for line in screen(data) if line] == ["steadygrad: critical, step 2: loss-spike. Up.", "100%|####|"]
+    assert [line for line in screen(data) if line] == ["steadygrad: critical loss-spike, step 2: Up.", "100%|####|"]
     assert "step 4" not in data
     assert "step 9" in data
 
@@ -172,7 +172,7 @@ def test_a_pipe_gets_findings_and_now_and_then_a_plain_line(capsys):
         print_finding(SYMPTOM)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == ("steadygrad: warning, step 12: loss-spike at fc1.weight. The loss jumped to 9 times its level.\n")
+    assert err == ("steadygrad: warning loss-spike at fc1.weight, step 12: The loss jumped to 9 times its level.\n")
     with LiveStatus(plain_interval=0.0) as status:
         status.update(step=3, loss=float("nan"), grad_norm=2.0, lr=0.1, note="probe")
     assert capsys.readouterr().err == "steadygrad: step 3, loss nan, grad norm 2, lr 0.1 (probe)\n"
@@ -251,6 +251,25 @@ def test_an_unknown_run_says_what_was_not_checked(capsys):
     err = capsys.readouterr().err
     assert "too little to judge by" in err
     assert "stalled-loss (only 3 steps)" in err
+
+
+def test_checks_that_were_not_made_for_the_same_reason_are_named_together(capsys):
+    missing = (NotRun("a", "too short"), NotRun("b", "no ReLU"), NotRun("c", "too short"))
+    print_diagnosis(Diagnosis("unknown", checks_not_run=missing), {"script": "train.py", "steps": 1})
+    err = capsys.readouterr().err
+    assert "train.py, 1 step, too little to judge by." in err
+    assert "Not checked: a, c (too short); b (no ReLU)." in err
+
+
+def test_where_no_training_was_seen_that_is_all_there_is_to_say(capsys):
+    meta = {"script": "prepare.py", "steps": 0, "overhead": {"seconds": 5e-5, "share": 0.05}}
+    print_diagnosis(Diagnosis("unknown", checks_not_run=(NotRun("observation", "no training was seen"),)), meta)
+    assert capsys.readouterr().err == "steadygrad: unknown. prepare.py, 0 steps, no training was seen.\n"
+
+
+def test_a_script_that_failed_was_healthy_until_then(capsys):
+    print_diagnosis(Diagnosis("healthy"), {"script": "train.py", "steps": 40, "exit_code": 1})
+    assert "nothing wrong found before it ended with exit code 1." in " ".join(capsys.readouterr().err.split())
 
 
 def test_many_findings_are_cut_short(capsys):

@@ -13,12 +13,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from steadygrad.records import Advice, Cause, Diagnosis, Json, Symptom
-from steadygrad.terminal.text import encodes, one_line
+from steadygrad.records import Advice, Cause, Diagnosis, Json, NotRun, Symptom
+from steadygrad.terminal.text import count, encodes, one_line
 
 MAX_FINDINGS = 8
 MAX_CAUSES = 3
 MAX_WIDTH = 100
+#: The check that stands for all of them: whether the training could be observed.
+OBSERVATION = "observation"
 
 _STYLES = {"healthy": "bold green", "unhealthy": "bold red", "unknown": "bold yellow"}
 
@@ -66,35 +68,46 @@ def _diagnosis(diagnosis: Diagnosis, meta: Json, *, fancy: bool) -> Iterable[Ren
         yield from _cause(rank, cause, [a for a in diagnosis.advice if a.cause == cause.code], fancy=fancy)
     named = {cause.code for cause in diagnosis.causes}
     yield from (part for a in diagnosis.advice if a.cause not in named for part in _advice(a))
-    if diagnosis.checks_not_run and (not quiet or diagnosis.verdict == "unknown"):
+    not_checked = [c for c in diagnosis.checks_not_run if not (quiet and c.check == OBSERVATION)]
+    if not_checked and (not quiet or diagnosis.verdict == "unknown"):
         yield Text("")
-        skipped = "; ".join(f"{check.check} ({one_line(check.why)})" for check in diagnosis.checks_not_run)
-        yield Text(f"Not checked: {skipped}.", style="dim")
+        yield Text(f"Not checked: {_not_checked(not_checked)}.", style="dim")
     if not quiet:
         yield Text(_cost(meta), style="dim")
 
 
 def _headline(diagnosis: Diagnosis, meta: Json, *, quiet: bool) -> Text:
-    watched = f"{one_line(str(meta.get('script') or 'run'))}, {meta.get('steps', 0)} steps"
+    watched = f"{one_line(str(meta.get('script') or 'run'))}, {count(meta.get('steps', 0), 'step')}"
     if not quiet:
         text = Text.assemble((diagnosis.verdict.upper(), _STYLES.get(diagnosis.verdict, "bold")), f"  {watched}")
-        causes = _count(diagnosis.causes, "possible cause") if diagnosis.causes else "no cause named"
-        return text.append(f": {_count(diagnosis.symptoms, 'finding')}, {causes}")
-    said = "nothing wrong found" if diagnosis.verdict == "healthy" else "too little to judge by"
+        causes = count(len(diagnosis.causes), "possible cause") if diagnosis.causes else "no cause named"
+        return text.append(f": {count(len(diagnosis.symptoms), 'finding')}, {causes}")
     text = Text.assemble("steadygrad: ", (diagnosis.verdict, _STYLES.get(diagnosis.verdict, "bold")))
-    text.append(f". {watched}, {said}")
-    if diagnosis.checks_not_run and diagnosis.verdict == "healthy":
-        text.append(f", {_count(diagnosis.checks_not_run, 'check')} did not apply")
-    return text.append(f". {_cost(meta)}".rstrip(" ") if _cost(meta) else ".")
+    text.append(f". {watched}, {_in_short(diagnosis, meta)}.")
+    return text.append(f" {_cost(meta)}".rstrip())
 
 
-def _count(items: tuple[object, ...], what: str) -> str:
-    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"
+def _in_short(diagnosis: Diagnosis, meta: Json) -> str:
+    """A verdict without findings in a few words."""
+    if diagnosis.verdict != "healthy":
+        unseen = (one_line(c.why) for c in diagnosis.checks_not_run if c.check == OBSERVATION)
+        return next(unseen, "too little to judge by")
+    ended = f" before it ended with exit code {meta['exit_code']}" if meta.get("exit_code") else ""
+    skipped = count(len(diagnosis.checks_not_run), "check")
+    return f"nothing wrong found{ended}" + (f", {skipped} did not apply" if diagnosis.checks_not_run else "")
+
+
+def _not_checked(checks: Iterable[NotRun]) -> str:
+    """The checks that were not made, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for check in checks:
+        by_reason.setdefault(one_line(check.why), []).append(check.check)
+    return "; ".join(f"{', '.join(codes)} ({why})" for why, codes in by_reason.items())
 
 
 def _cost(meta: Json) -> str:
     overhead = meta.get("overhead") or {}
-    if "share" not in overhead:
+    if "share" not in overhead or not meta.get("steps"):
         return ""
     return f"Watching took {overhead.get('seconds', 0.0):.2g} s ({overhead['share']:.1%})."
 

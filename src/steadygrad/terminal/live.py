@@ -198,7 +198,7 @@ def print_finding(symptom: Symptom) -> None:
         >>> print_finding(Symptom("loss-spike", "warning", "", 12, 12, {}, "The loss jumped to 9 times its level."))
     """
     where = f" at {one_line(symptom.location)}" if symptom.location else ""
-    line = f"{symptom.severity}, step {symptom.first_step}: {symptom.code}{where}. {one_line(symptom.message)}"
+    line = f"{symptom.severity} {symptom.code}{where}, step {symptom.first_step}: {one_line(symptom.message)}"
     color = _COLORS.get(symptom.severity, "33")
     styled = _is_live(sys.stderr) and "NO_COLOR" not in os.environ
     text = f"\x1b[{color}msteadygrad\x1b[0m: {line}\n" if styled else f"steadygrad: {line}\n"
