@@ -297,6 +297,11 @@ def relapses() -> Net:
     return Net().train(300, loss=lambda s: 3 * math.exp(-s / 20) + 0.01 if s < 200 else 1.5 + math.sin(2.4 * s))
 
 
+@fires("diverging-loss", "leaps a thousandfold at once, and scatters there")
+def leaps_at_once() -> Net:
+    return Net().train(150, loss=lambda s: 3.7 if s == 1 else 5e3 * (1 + noise(s, 0.5)) + 100 * s)
+
+
 @silent("diverging-loss", "a cycle of the rate takes the loss up and down again")
 def cycles() -> Net:
     return Net().train(300, loss=lambda s: (3 * math.exp(-s / 20) + 0.01) * (1 + 40 * (s % 60 < 25)))
@@ -835,6 +840,15 @@ def test_fires_and_stays_silent(case: Case) -> None:
         assert all(isinstance(v, float) for v in symptom.evidence.values()), symptom.evidence
         names = {"", *(p.name for p in history.parameters), *(s.name for s in history.sites), "layers"}
         assert symptom.location in names
+
+
+@pytest.mark.parametrize(
+    ("build", "onset"), [(diverging, 5), (falls_then_rises, 112), (relapses, 200), (leaps_at_once, 2)]
+)
+def test_a_divergence_begins_where_the_loss_leaves(build: Callable[[], Net], onset: int) -> None:
+    """However wildly it scatters once it is up there."""
+    (found,) = [s for s in found_in(net_of(build).history()) if s.code == "diverging-loss"]
+    assert onset - 5 <= found.first_step <= onset + 5
 
 
 @pytest.mark.parametrize("build", HEALTHY, ids=lambda build: build.__name__)

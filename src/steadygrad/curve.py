@@ -51,7 +51,6 @@ def loss_shape(series: Series) -> LossShape | None:
     n = len(values)
     smooth = _smooth(values, max(1, min(9, n // 8)))
     detrended = values - _smooth(values, max(3, min(15, n // 4)))
-    noise = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2) if n > 1 else 0.0
     lag1 = 0.0
     if n > 8 and float(np.var(detrended)) > 0:
         centred = detrended - detrended.mean()
@@ -65,7 +64,7 @@ def loss_shape(series: Series) -> LossShape | None:
         end=float(np.median(recent)) if len(recent) else float(values[-1]),
         best=float(smooth.min()),
         worst=float(smooth.max()),
-        noise=noise,
+        noise=scatter(values),
         lag1=lag1,
         lowest=float(values.min()),
         early=float(np.median(values[: max(1, n // 4)])),
@@ -73,6 +72,16 @@ def loss_shape(series: Series) -> LossShape | None:
         nonfinite=series.nonfinite,
         first_nonfinite=series.first_nonfinite,
     )
+
+
+def scatter(values: Array) -> float:
+    """Standard deviation of a curve's values around its trend, if they are normal: from the steps between neighbours.
+
+    Example:
+        >>> round(scatter(np.array([1.0, 3.0, 1.0, 3.0, 1.0])), 3), scatter(np.array([5.0]))
+        (2.097, 0.0)
+    """
+    return 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2) if len(values) > 1 else 0.0
 
 
 def _start(opening: Array) -> float:

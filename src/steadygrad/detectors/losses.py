@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygrad.curve import LossShape
+from steadygrad.curve import LossShape, scatter
 from steadygrad.detectors.base import Detector, at_least
-from steadygrad.history import Spike, StreamHistory
+from steadygrad.history import Array, Spike, StreamHistory
 from steadygrad.records import Symptom
 from steadygrad.view import View
 
@@ -113,9 +113,10 @@ def _diverging(view: View) -> Iterator[Symptom]:
         relapsed = relapse_onset(stream, shape, allowed=_allowed(view))
         if not (runaway or risen or blown or lost or relapsed):
             continue
-        onset = relapsed or rise_onset(stream, shape)
+        onset = rise_onset(stream, shape) if runaway or risen or not relapsed else relapsed
         end = shape.worst if blown else shape.end
-        message = f"the loss rose from {shape.start:.4g} (best {shape.best:.4g}) to {end:.4g}"
+        best = f" (best {shape.best:.4g})" if shape.best < 0.99 * shape.start else ""
+        message = f"the loss rose from {shape.start:.4g}{best} to {end:.4g}"
         if relapsed and end < shape.start:
             message = f"the loss had come down from {shape.start:.4g} to {shape.best:.4g}, left that level and ends at {end:.4g}"
         evidence = {"start": shape.start, "best": shape.best, "end": end}
@@ -154,12 +155,24 @@ def relapse_onset(stream: StreamHistory, shape: LossShape, *, allowed: float = 1
 
 
 def rise_onset(stream: StreamHistory, shape: LossShape) -> int:
-    """First step from which the loss is above its start by more than noise and stays there."""
+    """First step from which the loss is above its start by more than noise and stays there.
+
+    The noise is that of the steps before it was half of the way up, as a ratio: what has risen a thousandfold scatters a
+    thousand times as much.
+    """
     values, steps = stream.loss.values(), stream.loss.steps()
-    limit = min(max(shape.start, shape.best) + 3 * shape.noise, 0.5 * (shape.best + shape.worst))
+    level = max(shape.start, shape.best)
+    limit = min(level + 3 * shape.noise, 0.5 * (shape.best + shape.worst))
+    if shape.end > level > 0:
+        limit = min(limit, math.sqrt(level * shape.end))
+        limit = min(limit, level + 3 * scatter(values[: _left_for_good(values, limit)]))
+    return int(steps[min(_left_for_good(values, limit), len(steps) - 1)])
+
+
+def _left_for_good(values: Array, limit: float) -> int:
+    """Where the values are above a limit and stay there: the index after the last one that is not."""
     below = np.flatnonzero(values <= limit)
-    index = int(below[-1]) + 1 if len(below) else 0
-    return int(steps[min(index, len(steps) - 1)])
+    return int(below[-1]) + 1 if len(below) else 0
 
 
 # -- stalling -----------------------------------------------------------------------------------------------------
@@ -172,7 +185,8 @@ def _stalled(view: View) -> Iterator[Symptom]:
         return
     uninformed = view.uninformed
     if not has_stalled(shape) and shape.n >= 80 and shape.end > 0.965 * uninformed and len(view.streams) == 1:
-        message = f"after {shape.n} steps the loss ({shape.end:.4g}) is hardly better than a guess that ignores the input ({uninformed:.4g})"
+        compared = "hardly better" if shape.end < 1.5 * uninformed else "far worse"
+        message = f"after {shape.n} steps the loss ({shape.end:.4g}) is {compared} than a guess that ignores the input ({uninformed:.4g})"
         evidence = {"start": shape.start, "end": shape.end, "uninformed": uninformed}
         yield Symptom("stalled-loss", "warning", "", stream.first_step, stream.last_step, evidence, message)
     if not has_stalled(shape) or _may_be_noise(view, shape):
