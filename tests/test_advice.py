@@ -170,6 +170,16 @@ def test_an_explosion_does_not_set_the_threshold() -> None:
     assert threshold < 1e4, "the norms end at 1e7; those before it count"
 
 
+def test_a_gradient_that_explodes_at_once_sets_no_threshold() -> None:
+    run = Net().train(
+        150, loss=lambda s: 3.7 if s == 1 else 5e3, gradient=lambda s: 1.6 if s == 1 else 8e3 * scattered(s)
+    )
+    view = View(run.history())
+    assert good_threshold(view) is None, "one calm step is too few"
+    why = text_of("clip-norm", run.history()).why
+    assert "1.0 is the usual start" in why and "before any trouble" not in why
+
+
 @given(st.floats(1e-6, 1e6))
 def test_the_threshold_follows_the_unit_of_the_gradient(unit: float) -> None:
     net = Net(2).train(40, gradient=lambda s: unit * scattered(s))

@@ -6,28 +6,38 @@ import math
 
 import numpy as np
 
+from steadygrad.history import Array
 from steadygrad.view import View
 
 
 def good_threshold(view: View) -> tuple[float, float] | None:
-    """(clip threshold, share of steps it would have clipped): just above the run's healthy gradient norms.
+    """(clip threshold, share of steps it would have clipped): the median of the gradient norms before any trouble.
 
-    The median of the norms before the trouble began, rounded to two digits: usual gradients pass nearly unchanged. A
-    threshold far above does nothing; one far below scales every step down and slows learning.
+    Usual gradients pass nearly unchanged. A threshold far above does nothing; one far below scales every step down and
+    slows learning. None where fewer than three norms are known, or the trouble began before so many.
     """
     if view.main is None:
         return None
     values = view.main.grad_norm.values()
     values = values[np.isfinite(values) & (values > 0)]
-    if len(values) < 3:
+    calm = _calm(values)
+    if len(calm) < 3:
         return None
-    calm = (
-        values[: max(3, len(values) // 3)]
-        if values[-1] > 10 * np.median(values[: max(3, len(values) // 3)])
-        else values
-    )
     threshold = round_to(float(np.median(calm)), 2)
     return threshold, float(np.mean(values > threshold))
+
+
+def _calm(norms: Array) -> Array:
+    """The norms before they rose for good: the first third of those that end tenfold above it, or all of them.
+
+    Where even the usual one of these is a hundred times the first, they rose at once: then those before that.
+    """
+    if len(norms) < 3:
+        return norms
+    third = norms[: max(3, len(norms) // 3)]
+    calm = third if norms[-1] > 10 * np.median(third) else norms
+    risen = calm > 100 * calm[0]
+    return calm[: int(np.argmax(risen))] if np.median(calm) > 100 * calm[0] else calm
 
 
 def good_rate(view: View) -> tuple[float, float] | None:
