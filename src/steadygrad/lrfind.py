@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from steadygrad.errors import InputError, SteadyGradError
-from steadygrad.figures.export import write_figure
+from steadygrad.figures.export import kind_of, write_figure
 from steadygrad.figures.rangetest import range_test_chart
 from steadygrad.jsonfile import write_json
 from steadygrad.launch import Outcome, Target, launch
@@ -58,6 +58,8 @@ class RangeTestOptions:
             raise InputError(f"rates rise from --low to --high, both above 0, not from {self.low} to {self.high}")
         if self.steps < 20:
             raise InputError(f"a range test needs at least 20 steps to be read, not {self.steps}")
+        if self.out is not None:
+            kind_of(self.out)
 
 
 @dataclass

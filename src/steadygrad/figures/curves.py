@@ -101,7 +101,8 @@ def lr_chart(series: Series) -> Chart | None:
     figure = blank(y="learning rate", log=_spans_decades(curves.values()), height=250)
     _draw(figure, curves, "learning rate")
     figure.update_yaxes(rangemode="tozero")
-    return Chart("learning-rate", "Learning rate", "The rate each optimizer used, first parameter group.", figure)
+    caption = "The rate each optimizer used, of the parameter group with the most numbers."
+    return Chart("learning-rate", "Learning rate", caption, figure)
 
 
 def scale_chart(series: Series) -> Chart | None:

@@ -45,9 +45,7 @@ def write_figure(figure: go.Figure, path: Path, *, title: str, width: int = 960)
         True
     """
     path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in (".html", ".png"):
-        raise InputError(f"a figure is written as .html or .png, not as {path.name!r}")
+    kind = kind_of(path)
     config = {"displaylogo": False, "responsive": True, "displayModeBar": kind == ".html"}
     inner = figure.to_html(full_html=False, include_plotlyjs=True, config=config)
     page = _PAGE.format(title=safe(title), font=FONT, figure=inner)
@@ -59,6 +57,21 @@ def write_figure(figure: go.Figure, path: Path, *, title: str, width: int = 960)
     except OSError as error:
         raise StoreError(f"{path} could not be written: {error}; choose another file with --out") from error
     return path
+
+
+def kind_of(path: Path) -> str:
+    """How a figure is written to this path: ".html" or ".png".
+
+    Raises:
+        InputError: the path ends in something else.
+
+    >>> kind_of(Path("rates.PNG"))
+    '.png'
+    """
+    kind = path.suffix.lower()
+    if kind not in (".html", ".png"):
+        raise InputError(f"a figure is written as .html or .png, not as {path.name!r}")
+    return kind
 
 
 def _photograph(page: str, path: Path, width: int, height: int) -> None:
