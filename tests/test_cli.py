@@ -55,6 +55,7 @@ SCRIPTS = {
     "pack/__init__.py": "",
     "pack/healthy.py": train(100),
     "spiky.py": train(100, fault="p = p * (1 if step != 70 else 1e-9)"),
+    "moves.py": "import os\nos.makedirs('elsewhere', exist_ok=True)\nos.chdir('elsewhere')\n" + train(),
     "leaves.py": train(fault="p = p * (step < 40)", end="sys.exit(5)"),
     "raises.py": "import torch\nprint('before')\nraise ValueError('no data')\n",
     "idle.py": "import sys, torch\nprint(torch.ones(2).sum().item())\nsys.exit(7)\n",
@@ -269,6 +270,16 @@ def test_the_report_is_self_contained(home: Path, broken: Done) -> None:
     assert not re.search(r"@import|url\((?!['\"]?(data:|#))", re.sub(r"<script.*?</script>", "", page, flags=re.S))
     for words in ("Non-finite", "Unstable operation", "broken.py:16"):
         assert words in page
+
+
+def test_a_script_that_changes_its_folder_does_not_move_the_run(home: Path) -> None:
+    done = call("run", "--out", "moved", "--json", "moved.json", "moves.py", cwd=home)
+    assert "not recorded" not in done.err and "stopped" not in done.err
+    assert "Report: moved/report.html" in done.err
+    assert json.loads((home / "moved.json").read_text())["steps"] == 60
+    with Run(home / "moved") as run:
+        assert run.meta["steps"] == 60
+    assert sorted(path.name for path in (home / "elsewhere").iterdir()) == []
 
 
 def test_runs_get_a_folder_of_their_own_by_default(home: Path, healthy: Done) -> None:
@@ -525,3 +536,23 @@ def test_watch_inside_a_watched_script_joins_the_run(home: Path) -> None:
     assert done.code == 0
     assert done.out.startswith("30\n")
     assert done.json["steps"] == 30
+
+
+def test_a_watch_records_where_it_was_told_to_although_the_script_moves(tmp_path: Path) -> None:
+    script = """
+        import os, steadygrad, torch
+        model = torch.nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        os.mkdir("elsewhere")
+        with steadygrad.watch(folder="run"):
+            os.chdir("elsewhere")
+            for _ in range(3):
+                loss = model(torch.ones(8, 4)).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    """
+    done = call("-c", textwrap.dedent(script), cwd=tmp_path, command=[sys.executable])
+    assert (done.code, done.err) == (0, "")
+    with Run(tmp_path / "run") as run:
+        assert run.meta["steps"] == 3

@@ -367,6 +367,7 @@ print("the end", optimizer.param_groups[0]["lr"])
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (folder / "train.py").write_text(SCRIPT)
+    (folder / "moves.py").write_text("import os\nos.chdir('elsewhere')\n" + SCRIPT)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     line = [sys.executable, "-m", "steadygrad.cli", "lr-find", *words]
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
@@ -391,6 +392,15 @@ def test_the_command_finds_a_rate_for_an_unmodified_script(tmp_path: Path) -> No
     assert "Plotly.newPlot" in (tmp_path / "found.html").read_text()
 
 
+def test_a_script_that_changes_its_folder_moves_neither_picture_nor_answer(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    done = command(tmp_path, "--json", "found.json", "moves.py", "400")
+    assert done.returncode == 0, done.stderr
+    assert "Picture: lr-find.html" in done.stderr
+    assert (tmp_path / "lr-find.html").is_file() and (tmp_path / "found.json").is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_script_too_short_runs_to_its_end_and_says_so(tmp_path: Path) -> None:
     done = command(tmp_path, "train.py", "9")
     assert done.returncode == 3
@@ -413,6 +423,7 @@ def test_a_script_without_an_optimizer_is_said(tmp_path: Path) -> None:
         ({"low": 1.0, "high": 0.1}, "rise from --low to --high"),
         ({"high": math.nan}, "rise from"),
         ({"steps": 5}, "at least 20 steps"),
+        ({"out": Path("found.pdf")}, "written as .html or .png"),
     ],
 )
 def test_bad_ranges_are_refused(changes: dict[str, Any], rule: str) -> None:

@@ -22,7 +22,7 @@ from steadygrad.errors import InputError, SteadyGradError
 from steadygrad.figures.export import kind_of, write_figure
 from steadygrad.figures.rangetest import range_test_chart
 from steadygrad.jsonfile import write_json
-from steadygrad.launch import Outcome, Target, launch
+from steadygrad.launch import Outcome, Target, anchored, launch, seen_from
 from steadygrad.records import StepRecord
 from steadygrad.schedules import Geometric
 from steadygrad.schedules.rangetest import Divergence, RangeTest, read_range_test
@@ -176,7 +176,8 @@ class _Test:
     """What lives from before the script's first line until after its last."""
 
     def __init__(self, options: RangeTestOptions) -> None:
-        self._options = options
+        self._options = replace(options, out=anchored(options.out), json_file=anchored(options.json_file))
+        self._here = Path.cwd()
         self._sweep = Sweep(options.low, options.high, options.steps)
         self._session: Session | None = None
         self.found: RangeTest | None = None
@@ -213,10 +214,11 @@ class _Test:
         if self._options.out is None:
             return None
         try:
-            return write_figure(range_test_chart(tests).figure, self._options.out, title="Learning-rate range test")
+            picture = write_figure(range_test_chart(tests).figure, self._options.out, title="Learning-rate range test")
         except SteadyGradError as error:
             say(str(error))
             return None
+        return seen_from(self._here, picture)
 
     def _as_json(self, tests: dict[str, RangeTest], outcome: Outcome, made: int) -> dict[str, Any]:
         target, options = self._options.target, self._options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from steadygrad.child import Trial, TrialOptions
 from steadygrad.errors import StoreError
 from steadygrad.guard import Guard, zerocode
 from steadygrad.jsonfile import write_json
-from steadygrad.launch import Outcome, Target, launch
+from steadygrad.launch import Outcome, Target, anchored, launch, seen_from
 from steadygrad.ranks import Mailbox, Part, current
 from steadygrad.records import Diagnosis, Fact, RemedySpec, StepRecord, Symptom
 from steadygrad.remedies import format_spec, install
@@ -48,7 +47,8 @@ class ObservedRun:
     """Holds what lives from before the script's first line until after its last."""
 
     def __init__(self, options: RunOptions) -> None:
-        self._options = options
+        self._here = Path.cwd()  # the script may go elsewhere
+        self._options = options = replace(options, out=anchored(options.out), json_file=anchored(options.json_file))
         self._session: Session | None = None
         self._status = LiveStatus()
         self._state = "healthy"
@@ -75,7 +75,7 @@ class ObservedRun:
         meta = {
             "script": self.name,
             "argv": list(options.target.argv),
-            "cwd": os.getcwd(),
+            "cwd": str(self._here),
             "started_at": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         folder = self._folder()
@@ -104,7 +104,9 @@ class ObservedRun:
         if not self._options.trial.recorded:
             return None
         try:
-            return new_run_folder(RUNS_FOLDER, self._options.target.script or self._options.target.module or "run")
+            return new_run_folder(
+                self._here / RUNS_FOLDER, self._options.target.script or self._options.target.module or "run"
+            )
         except StoreError as error:
             say(f"this run is not recorded: {error}")
             return None
@@ -195,7 +197,7 @@ class ObservedRun:
             return None
         try:
             with Run(folder) as run:
-                return write_report(run, folder / "report.html")
+                return seen_from(self._here, write_report(run, folder / "report.html"))
         except (StoreError, OSError) as error:
             say(f"no report was written: {error}")
             return None
@@ -213,7 +215,7 @@ def _part(options: RunOptions) -> Part | None:
     rank = current()
     if rank is None or not options.trial.recorded:
         return None
-    box = options.out / "ranks" if options.out is not None else RUNS_FOLDER / f".ranks-{rank.group}"
+    box = options.out / "ranks" if options.out is not None else anchored(RUNS_FOLDER) / f".ranks-{rank.group}"
     return Part(rank.index, rank.world, Mailbox(box), say=say)
 
 

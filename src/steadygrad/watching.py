@@ -110,7 +110,7 @@ def watch(
         raise InputError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
     if _active and not _active[-1].closed:
         return Watch(_active[-1])
-    session = Session(Path(folder) if folder is not None else None, every=every, trace=trace)
+    session = Session(Path(folder).absolute() if folder is not None else None, every=every, trace=trace)
     activate(session)
     if model is not None:
         session.monitor.registry.add_root(model, user_frame(2))

@@ -8,7 +8,8 @@ script names one of them, recursion reaches its limit some frames earlier, and `
 that we have imported are already in ``sys.modules``, so a file of the same name beside the script is not imported.
 """
 
+from steadygrad.launch.paths import anchored, seen_from
 from steadygrad.launch.running import Outcome, launch
 from steadygrad.launch.targets import Target, resolve
 
-__all__ = ["Outcome", "Target", "launch", "resolve"]
+__all__ = ["Outcome", "Target", "anchored", "launch", "resolve", "seen_from"]
