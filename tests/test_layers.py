@@ -24,7 +24,7 @@ class Row:
     torch: bool = False
 
 
-BASE = "records errors notices"
+BASE = "records errors notices wording"
 OBSERVERS = f"{BASE} stats online monitor batch probes graph timeflow origin attach launch naming frames calls settings"
 OBSERVERS += " patching kinds roots"
 OBSERVER = Row(OBSERVERS, "numpy", torch=True)
@@ -37,6 +37,7 @@ TABLE = {
     "errors": Row(""),
     "notices": Row(""),
     "values": Row("records errors"),
+    "wording": Row(""),
     # 1: kernels
     "stats": Row(BASE, "numpy", torch=True),
     "online": Row(BASE, "numpy"),
@@ -84,7 +85,9 @@ TABLE = {
     "dashboard": Row(VIEWS, "dash werkzeug"),
     "commands": Row(f"{VIEWS} launch schedules", "rich typer", lazily="lab"),
     "lab": Row("errors clip schedules init norm figures", "plotly jinja2 markupsafe scipy sklearn", torch=True),
-    "cli": Row(f"{VIEWS} commands", "numpy rich typer click", lazily="runner launch lrfind child dashboard"),
+    "cli": Row(
+        f"{VIEWS} commands __version__", "numpy rich typer click", lazily="runner launch lrfind child dashboard"
+    ),
     # the front doors
     "session": Row(EVERYTHING, "numpy rich", torch=True),
     "watching": Row(EVERYTHING, "numpy rich", torch=True),

@@ -13,6 +13,7 @@ from steadygrad import notices
 from steadygrad.clip.gradients import Gradients, Parameters, collect, scale, scale_each
 from steadygrad.clip.info import ClipInfo
 from steadygrad.errors import InputError, NonFiniteError
+from steadygrad.wording import listed
 
 
 class Clipper(ABC):
@@ -65,8 +66,8 @@ class Clipper(ABC):
             bad = info.bad_parameters()
             if bad:
                 raise NonFiniteError(
-                    f"Gradients must be finite, but those of {_listed(bad)} hold NaN or Inf; look at the loss of this "
-                    f"batch, or drop error_if_nonfinite to have such steps reported in info.non_finite"
+                    f"Gradients must be finite, but those of {listed(bad, 5)} hold NaN or Inf; look at the loss of "
+                    f"this batch, or drop error_if_nonfinite to have such steps reported in info.non_finite"
                 )
         return info
 
@@ -194,11 +195,6 @@ def ratio(after: Tensor, before: Tensor) -> Tensor:
 def bounded(size: Tensor, bound: Tensor | float) -> Tensor:
     """``min(1, bound / size)``, written as a choice, so that 0 / 0 and inf / inf do not become NaN."""
     return torch.where(size > bound, bound / size, 1.0)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def number(name: str, value: float, *, low: float, high: float = math.inf, what: str = "") -> float:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygrad.detectors.base import Detector, listed
+from steadygrad.detectors.base import Detector
 from steadygrad.records import Symptom
 from steadygrad.view import View
+from steadygrad.wording import listed
 
 DEAD_SHARE = 0.6
 SATURATED_SHARE = 0.5

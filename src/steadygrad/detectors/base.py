@@ -34,9 +34,3 @@ def at_least(steps: int) -> Callable[[View], str | None]:
         return None if seen >= steps else f"needs {steps} steps, the run had {seen}"
 
     return missing
-
-
-def listed(names: list[str], limit: int = 3) -> str:
-    """``a, b, c and 4 more``."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

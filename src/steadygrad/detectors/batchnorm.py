@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygrad.detectors.base import Detector, listed
+from steadygrad.detectors.base import Detector
 from steadygrad.online import median
 from steadygrad.records import Symptom
 from steadygrad.view import View
+from steadygrad.wording import listed
 
 TINY_ROWS = 2
 TINY_SAMPLES = 4

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steadygrad.detectors.base import Detector, at_least, listed
+from steadygrad.detectors.base import Detector, at_least
 from steadygrad.detectors.losses import has_stalled
 from steadygrad.history import Array, StreamHistory
 from steadygrad.online import largest
 from steadygrad.records import SiteInfo, Symptom
 from steadygrad.view import View
+from steadygrad.wording import listed
 
 # -- along depth and time -----------------------------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygrad.detectors.base import Detector, listed
+from steadygrad.detectors.base import Detector
 from steadygrad.detectors.ranks import ranked, ranks_fact
 from steadygrad.history import StreamHistory
 from steadygrad.records import Symptom
 from steadygrad.view import View
+from steadygrad.wording import listed
 
 #: A scaler halves its scale per skip; from 2**16 it needs at most this many skips in a row to reach any sane scale.
 ORDINARY_SKIPS = 17

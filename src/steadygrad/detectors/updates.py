@@ -11,6 +11,7 @@ from steadygrad.history import Array
 from steadygrad.online import largest, median
 from steadygrad.records import Symptom
 from steadygrad.view import View
+from steadygrad.wording import portion
 
 OVERSIZED_RATIO = 0.1
 #: Weights that move by less than this share of their norm over the whole run have not learned anything.
@@ -40,7 +41,7 @@ def _oversized(view: View) -> Iterator[Symptom]:
         and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3))
         and typical <= OVERSIZED_RATIO
     ):
-        message = f"the first steps changed the weights by up to {hit:.0%} of their norm"
+        message = f"the first steps changed the weights by up to {portion(hit)} their norm"
         message += f" and drove the loss from {shape.start:.3g} to {shape.worst:.3g}" if thrown else ""
         yield Symptom(
             "oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message
@@ -52,13 +53,13 @@ def _oversized(view: View) -> Iterator[Symptom]:
     )
     ballooned = growth > 12 and shape is not None and shape.relative_drop < 0.75 and not view.interleaved
     if typical > 0.02 and ((growth > 5 and poor) or ballooned):
-        message = f"each step changes the weights by {typical:.1%} of their norm, and they grew {growth:.3g}-fold"
+        message = f"each step changes the weights by {portion(typical)} their norm, and they grew {growth:.3g}-fold"
         evidence = {"update_ratio": typical, "growth": growth}
         yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, evidence, message)
         return
     falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
     if typical > OVERSIZED_RATIO and not falling:
-        message = f"each step changes the weights by {typical:.0%} of their norm; about 0.1% is usual"
+        message = f"each step changes the weights by {portion(typical)} their norm; about 0.1% is usual"
         evidence = {"update_ratio": typical}
         severity = "critical" if typical > 1 else "warning"
         yield Symptom("oversized-updates", severity, _largest(view), 1, view.history.steps, evidence, message)

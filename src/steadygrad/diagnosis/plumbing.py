@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygrad.detectors.base import listed
 from steadygrad.detectors.batchnorm import tiny_layers
 from steadygrad.detectors.gradients import common_place, untrained
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings
+from steadygrad.wording import count, listed
 
 
 def _zero_grad(findings: Findings, argument: Argument) -> None:
@@ -53,10 +53,11 @@ def _detached(findings: Findings, argument: Argument) -> None:
 def _tiny_batch(findings: Findings, argument: Argument) -> None:
     tiny = tiny_layers(findings.view)
     if tiny:
-        index, count, rows = tiny[0]
+        index, values, rows = tiny[0]
         argument.location = findings.view.sites[index].name
         argument.add(
-            0.95, f"{len(tiny)} BatchNorm layers normalise over batches of {rows:.0f} ({count:.0f} values per channel)"
+            0.95,
+            f"{count(len(tiny), 'BatchNorm layer')} of batches of {rows:.0f}: {values:.0f} values per channel to average",
         )
 
 

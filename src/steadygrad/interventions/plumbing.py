@@ -17,6 +17,7 @@ from steadygrad.interventions.report import Report
 from steadygrad.interventions.stage import Stage, parameters_of
 from steadygrad.records import RemedySpec
 from steadygrad.values import one_of
+from steadygrad.wording import count
 
 
 def zero_grad(stage: Stage, spec: RemedySpec, report: Report) -> None:
@@ -56,8 +57,9 @@ def attach_parameters(stage: Stage, spec: RemedySpec, report: Report) -> None:
 
     def attach(optimizer: Optimizer) -> None:
         if loose:
-            count = sum(p.numel() for p in loose.values())
-            report.applied(f"{len(loose)} forgotten tensors ({count} values) were given to {type(optimizer).__name__}")
+            values = count(sum(p.numel() for p in loose.values()), "value")
+            given = f"{count(len(loose), 'forgotten tensor')} ({values})"
+            report.applied(f"to {type(optimizer).__name__} were given {given}")
             optimizer.param_groups[-1]["params"].extend(loose.values())
             loose.clear()
 

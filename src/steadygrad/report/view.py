@@ -15,6 +15,7 @@ from markupsafe import Markup
 from steadygrad.figures import Chart, Series
 from steadygrad.records import NO_GRADIENT, Advice, Cause, Diagnosis, Symptom, Vector
 from steadygrad.store import Run
+from steadygrad.wording import count
 
 VERDICTS = {
     "healthy": "Healthy",
@@ -81,8 +82,7 @@ def headline(diagnosis: Diagnosis | None) -> str:
         return "Nothing wrong was found."
     if diagnosis.verdict == "unknown" and not diagnosis.symptoms:
         return "There was too little to judge by. The checks that did not run are listed below."
-    count = len(diagnosis.symptoms)
-    found = f"{count} finding{'' if count == 1 else 's'}."
+    found = f"{count(len(diagnosis.symptoms), 'finding')}."
     if not diagnosis.causes:
         return f"{found} No cause could be named."
     best = diagnosis.causes[0]

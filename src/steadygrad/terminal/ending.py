@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from steadygrad.records import Advice, Cause, Diagnosis, Json, NotRun, Symptom
-from steadygrad.terminal.text import count, encodes, one_line
+from steadygrad.terminal.text import encodes, one_line
+from steadygrad.wording import count
 
 MAX_FINDINGS = 8
 MAX_CAUSES = 3

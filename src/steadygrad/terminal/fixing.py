@@ -21,6 +21,7 @@ from steadygrad.trials.job import Attempt, Job, title
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
 from steadygrad.trials.words import cost, gain, headline, loss_of, outcome, patch_state, state
+from steadygrad.wording import count
 
 _STYLES = {"good": "green", "fair": "yellow", "bad": "red", "nothing": "dim"}
 _WIDTH = 34
@@ -136,7 +137,7 @@ def _headline(result: FixResult) -> Text:
     style = "bold green" if result.verdict in ("fixed", "nothing-to-fix") else "bold yellow"
     name = result.verdict.replace("-", " ").upper()
     return Text.assemble(
-        (name, style), f"  {one_line(result.script)}, {result.steps} steps: {one_line(headline(result))}"
+        (name, style), f"  {one_line(result.script)}, {count(result.steps, 'step')}: {one_line(headline(result))}"
     )
 
 

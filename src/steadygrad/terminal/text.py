@@ -9,16 +9,6 @@ SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16
 
 
-def count(number: int, what: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> count(1, "step"), count(2, "step")
-        ('1 step', '2 steps')
-    """
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def encodes(stream: TextIO, text: str) -> bool:
     """Whether the stream can show ``text``; a log file may be plain ASCII."""
     try:

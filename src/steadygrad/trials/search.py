@@ -35,6 +35,7 @@ from steadygrad.trials.settings import Display, Settings
 from steadygrad.trials.stopping import Rule
 from steadygrad.trials.workplace import Listing, listing, written
 from steadygrad.view import View
+from steadygrad.wording import count, listed
 
 CONTROL = Candidate((), "", "the script as it is", "control")
 PATCHED = Candidate((), "", "the script with the remedy written in", "patched")
@@ -133,7 +134,7 @@ class Search:
         self._alone = attempt.script_seconds
         self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
         if self._too_short():
-            self.remarks.append(f"{self.steps} steps are few: what shows later was not seen")
+            self.remarks.append(f"the script made only {count(self.steps, 'step')}: what shows later was not seen")
         if attempt.limited and self.diagnosis.verdict == "healthy":
             self.remarks.append(f"only the first {self.steps} steps were looked at; --steps looks at more")
         return history
@@ -160,8 +161,8 @@ class Search:
         new, changed = written(before, self._files() if before is not None else None)
         if new or changed:
             self.script = replace(self.script, isolation="links", new=new, changed=changed)
-            files = f"{len(new) + len(changed)} file{'' if len(new) + len(changed) == 1 else 's'}"
-            self.remarks.append(f"the script writes {files} ({(new + changed)[0]}, ...): each trial wrote its own")
+            files = f"{count(len(new) + len(changed), 'file')} ({listed(new + changed, 1)})"
+            self.remarks.append(f"the script writes {files}: each trial wrote its own")
 
     def _try(self, candidates: Sequence[Candidate]) -> None:
         """Every candidate once; the first few without a limit but divergence, the others against the best of them."""

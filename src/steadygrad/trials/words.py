@@ -7,6 +7,7 @@ import math
 from steadygrad.records import TrialResult
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
+from steadygrad.wording import count
 
 _STATUS = {
     "finished": "finished", "stopped-early": "stopped early", "non-finite": "NaN", "crashed": "crashed",
@@ -37,7 +38,7 @@ def gain(result: FixResult, standing: Standing) -> str:
     if standing.improvement is None:
         return ""
     if result.scale == "health":
-        return f"{standing.improvement:.2g} findings less"
+        return f"{count(round(standing.improvement, 1), 'finding')} less"
     if result.control[0].loss is None:
         return "finite"
     return f"{standing.improvement:+.0%}" if result.scale == "linear" else ratio(standing.improvement)
@@ -88,8 +89,7 @@ def loss_of(result: TrialResult) -> str:
 def cost(result: FixResult) -> str:
     """What the search took."""
     times = f", {result.seconds / result.plain_seconds:.1f} times the script itself" if result.plain_seconds else ""
-    seeds = f"{result.seeds} seed{'' if result.seeds == 1 else 's'}"
-    return f"{result.trials} trials, {seeds}, {result.seconds:.0f} s{times}"
+    return f"{count(result.trials, 'trial')}, {count(result.seeds, 'seed')}, {result.seconds:.0f} s{times}"
 
 
 def patch_state(result: FixResult) -> str:
