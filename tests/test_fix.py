@@ -349,6 +349,16 @@ def test_a_short_budget_shortens_the_trials(tmp_path: Path) -> None:
     assert result.verdict == "fixed"
 
 
+def test_a_control_of_which_nothing_can_be_read_is_no_healthy_one(tmp_path: Path) -> None:
+    found = Search(
+        Script(("train.py",), str(tmp_path)), Settings(), folder=tmp_path / "gone", backend=Bench(better),
+        propose=lambda *_: [], display=Silence(),
+    )  # fmt: skip
+    result = found.run()
+    assert result.verdict == "unknown"
+    assert "the control run cannot be read" in headline(result)
+
+
 def test_a_control_that_ends_in_nan_is_beaten() -> None:
     result, _ = search(lambda c: 0.2 if c == LOWER[2] else None, LOWER)
     assert result.recommended is not None
@@ -606,6 +616,14 @@ def test_nothing_to_fix(tmp_path: Path) -> None:
     assert "NOTHING TO FIX" in done.stderr
 
 
+def test_a_script_that_does_not_train_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "prepare.py").write_text("print('done')\n")
+    done = call("prepare.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "UNKNOWN  prepare.py, 0 steps: no training was seen" in " ".join(done.stderr.split(" "))
+    assert "error" not in done.stderr
+
+
 def test_a_script_that_crashes_at_once_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise FileNotFoundError('data.csv')\n")
     done = call("train.py", cwd=tmp_path)
@@ -664,6 +682,7 @@ def _parent(pid: int) -> int:
         (["--backend", "slurm", "train.py"], "neither local nor ray"),
         (["--steps", "3", "train.py"], "--steps"),
         (["none.py"], "there is no such file"),
+        (["--out", "train.py", "train.py"], "Choose another with --out"),
         ([], "name the script"),
     ],
 )

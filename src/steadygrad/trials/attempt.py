@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from steadygrad.records import TrialResult
 from steadygrad.trials.job import Attempt, Job
 from steadygrad.trials.numbers import end_loss, thinned
-from steadygrad.trials.stopping import NOT_FINITE, hopeless
+from steadygrad.trials.stopping import NOT_FINITE, UNTRAINED, hopeless
 from steadygrad.trials.workplace import workplace
 
 _POLL_SECONDS = 0.1
@@ -176,7 +176,7 @@ def _status(job: Job, seen: _Seen, *, stopped: str, code: int, loss: float | Non
     if code != 0 or seen.end is None or seen.end["outcome"] == "error":
         return "crashed", last_line(log) or f"exit code {code}"
     if not seen.losses:
-        return "crashed", "it took no training step"
+        return "crashed", UNTRAINED
     return ("finished", "") if loss is not None else ("non-finite", "")
 
 

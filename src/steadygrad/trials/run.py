@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steadygrad.errors import StoreError
 from steadygrad.history import History
 from steadygrad.records import Candidate, Diagnosis
 from steadygrad.remedies import candidates
@@ -50,8 +51,11 @@ def run_fix(options: FixOptions, display: Display) -> tuple[FixResult, Path]:
     """Search for a fix. Returns the result, and the run folder in which it is kept.
 
     Ctrl-C ends the search, not the answer: what was found so far is returned, with ``interrupted`` set.
+
+    Raises:
+        StoreError: the run folder cannot be made.
     """
-    folder = options.out or new_run_folder(RUNS_FOLDER, _name(options.words))
+    folder = _folder(options)
     with tempfile.TemporaryDirectory(prefix="steadygrad-") as scratch, _backend(options) as backend:
         isolation = "copy" if options.cwd_copy else "none"
         script = Script(options.words, os.getcwd(), _input(Path(scratch)), isolation)
@@ -93,8 +97,17 @@ def _backend(options: FixOptions) -> Backend:
     return LocalBackend(options.jobs)
 
 
-def _name(words: tuple[str, ...]) -> str:
-    return words[1] if words[0] == "-m" else words[0]
+def _folder(options: FixOptions) -> Path:
+    if options.out is None:
+        return new_run_folder(RUNS_FOLDER, options.words[1] if options.words[0] == "-m" else options.words[0])
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"A search is kept in a folder that can be written, but {options.out} cannot be made: {error}. "
+            f"Choose another with --out."
+        ) from error
+    return options.out
 
 
 def _store(folder: Path, result: FixResult) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 from threading import Lock
 
 from steadygrad.history import History
-from steadygrad.records import Candidate, Diagnosis, TrialResult
+from steadygrad.records import Candidate, Diagnosis, NotRun, TrialResult
 from steadygrad.remedies import alike, nearby
 from steadygrad.replay import load, replay
 from steadygrad.store import Run
@@ -117,27 +117,37 @@ class Search:
         attempt = self._run([job], self._started + (self.settings.budget or math.inf) * CONTROL_SHARE)[0]
         self.control = [attempt.result]
         self._keep_apart(before)
-        try:
-            with Run(self.folder) as run:
-                history, self.diagnosis = load(run), replay(run)
-        except Exception as error:
-            self.remarks.append(f"the control run cannot be read: {error}")
-            return History()
-        view = View(history)
-        self._adversarial = adversarial(view)
-        rates = view.main.lr.values() if view.main is not None else ()
-        self._rate = float(max(rates, default=math.nan))
-        if attempt.result.status == "cut":
-            self._settle_for_less(attempt.result)
-        if attempt.result.status in ("finished", "cut") or attempt.limited:
-            self.steps = attempt.result.steps
-        self._alone = attempt.script_seconds
-        self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
+        history = self._read()
+        self._measure(attempt)
         if self._too_short():
             self.remarks.append(f"the script made only {count(self.steps, 'step')}: what shows later was not seen")
         if attempt.limited and self.diagnosis.verdict == "healthy":
             self.remarks.append(f"only the first {self.steps} steps were looked at; --steps looks at more")
         return history
+
+    def _read(self) -> History:
+        """What was recorded of the control, and its diagnosis."""
+        try:
+            with Run(self.folder) as run:
+                history, self.diagnosis = load(run), replay(run)
+        except Exception as error:
+            unread = f"the control run cannot be read: {error}"
+            self.diagnosis = Diagnosis("unknown", checks_not_run=(NotRun("observation", unread),))
+            return History()
+        view = View(history)
+        self._adversarial = adversarial(view)
+        rates = view.main.lr.values() if view.main is not None else ()
+        self._rate = float(max(rates, default=math.nan))
+        return history
+
+    def _measure(self, attempt: Attempt) -> None:
+        """The steps that the trials are to make, and the time that the script takes for them."""
+        if attempt.result.status == "cut":
+            self._settle_for_less(attempt.result)
+        if attempt.result.status in ("finished", "cut") or attempt.limited or not attempt.result.steps:
+            self.steps = attempt.result.steps
+        self._alone = attempt.script_seconds
+        self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
 
     def _settle_for_less(self, result: TrialResult) -> None:
         """The budget is short: what the control did in its share of it is what all trials do."""

@@ -18,6 +18,8 @@ HOPE = 1.5
 BEHIND = 1.35
 #: Why a trial is stopped. One that diverged has lost what it had; of one that is behind the end is not known.
 NOT_FINITE, DIVERGED, FAR_BEHIND = "not finite", "diverged", "far behind"
+#: Why there is nothing to say of one that ran to its end.
+UNTRAINED = "it took no training step"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import math
 from steadygrad.records import TrialResult
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
+from steadygrad.trials.stopping import UNTRAINED
 from steadygrad.wording import count
 
 _STATUS = {
@@ -28,9 +29,10 @@ def headline(result: FixResult) -> str:
 
 def _unknown(result: FixResult) -> str:
     first = result.control[0] if result.control else None
-    if first is not None and first.status == "crashed":
+    if first is not None and first.status == "crashed" and first.note != UNTRAINED:
         return f"it ended with an error before there was anything to compare: {first.note}"
-    return "there was too little to judge by"
+    unseen = (check.why for check in result.diagnosis.checks_not_run if check.check == "observation")
+    return next(unseen, "there was too little to judge by")
 
 
 def gain(result: FixResult, standing: Standing) -> str:
