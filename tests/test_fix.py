@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -543,6 +544,25 @@ def test_only_a_verified_change_is_written(tmp_path: Path) -> None:
         assert (tmp_path / "train.py").read_text() == "old"
     assert "was written" in write_patch(script, Patch("new", "d", verified=True))
     assert (tmp_path / "train.py").read_text() == "new"
+
+
+def test_a_changed_script_is_run_as_it_will_be_written(tmp_path: Path) -> None:
+    """Where the locale knows ASCII only, too."""
+    code = """
+        from pathlib import Path
+        from types import SimpleNamespace
+        from steadygrad.trials import patching
+        from steadygrad.trials.job import Script
+
+        def read(script):
+            return Path(script.words[0]).read_bytes()
+
+        search = SimpleNamespace(script=Script(("train.py",), "."), plain=read)
+        assert patching._run(search, Path("train.py").absolute(), "größe = 1\\r\\n") == "größe = 1\\r\\n".encode()
+    """
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    (tmp_path / "check.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    subprocess.run([sys.executable, "check.py"], cwd=tmp_path, env=env, check=True, timeout=60)
 
 
 def test_the_source_of_a_command_line(tmp_path: Path) -> None:

@@ -743,6 +743,14 @@ def test_every_remedy_gives_python_that_differs_in_few_lines_or_a_reason(name: s
         assert all(one.reason for one in result.unsupported), code
 
 
+def test_a_byte_order_mark_stays_at_the_front() -> None:
+    plain, marked = (
+        rewritten(HEAD + SGD + LOOP, "clip-norm:1.0"),
+        rewritten("\ufeff" + HEAD + SGD + LOOP, "clip-norm:1.0"),
+    )
+    assert marked.complete and marked.source == "\ufeff" + plain.source
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_line_endings_tabs_and_a_missing_last_newline_are_kept(newline: str) -> None:
     source = (HEAD + SGD + "for _ in range(3):\n\tmodel(x).mean().backward()\n\toptimizer.step()").replace(

@@ -139,7 +139,7 @@ def _one(source: str, path: str, spec: RemedySpec, hints: Hints) -> tuple[str, l
     if new == source:
         raise Refused("the script is as the remedy would make it")
     try:
-        compile(new, path, "exec", dont_inherit=True)
+        compile(new.encode(), path, "exec", dont_inherit=True)  # as a file, which may begin with a byte order mark
     except SyntaxError as error:  # a bug of ours, that must not reach the user's file
         raise Refused(f"the change would not have been valid Python ({error.msg})", error.lineno or 0) from error
     return new, task.said

@@ -104,8 +104,8 @@ def _by_hand(written: Rewrite, shown: str) -> tuple[str, ...]:
 def _run(search: Search, path: Path, source: str) -> TrialResult | None:
     """Run a changed script from a file beside the original, where its imports and data are."""
     with suppress(OSError):
-        with NamedTemporaryFile("w", prefix=f".{path.stem}-", suffix=".py", dir=path.parent, delete=False) as file:
-            file.write(source)
+        with NamedTemporaryFile(prefix=f".{path.stem}-", suffix=".py", dir=path.parent, delete=False) as file:
+            file.write(source.encode())  # as the user's file will be written, whatever the locale
         try:
             words = (file.name, *_arguments(search.script))
             return search.plain(replace(search.script, words=words))
