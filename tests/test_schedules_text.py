@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -68,9 +69,8 @@ def test_what_is_printed_reads_back(text: str) -> None:
 
 
 REFUSED = {
-    "": ("not a schedule", 0),
     "warmup(200) >": ("not a schedule", 13),
-    "warmup(200": ("not a schedule", 6),
+    "warmup(200": ("'(' was never closed", 6),
     "cosin(800)": ("did you mean cosine?", 0),
     "warmup(20) > zzz(3)": ("there are constant, warmup", 13),
     "cosine": ("needs its arguments in brackets", 0),
@@ -108,6 +108,12 @@ def test_what_is_no_schedule_is_refused_at_the_place(text: str) -> None:
     assert rule in str(refused.value)
     if column is not None:
         assert str(refused.value).splitlines()[-1] == " " * (4 + column) + "^"
+
+
+@pytest.mark.parametrize("text", ["", "  ", None, 3])
+def test_what_is_no_text_is_refused_with_an_example(text: Any) -> None:
+    with pytest.raises(InputError, match=r"reads like 'warmup\(200\) > cosine\(800\)'"):
+        parse(text)
 
 
 @given(st.text(alphabet="cosinewarmup(,)>*[]0123456789.=-_' \"{}", max_size=40))

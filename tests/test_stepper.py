@@ -623,6 +623,9 @@ def test_clippers_that_are_not_foldable_scale_the_gradients() -> None:
         ({"accumulate": True}, "accumulate"),
         ({"on_nonfinite": "ignore"}, "skip, raise, zero"),
         ({"scheduler": 3}, "step"),
+        ({"clip": 2.0}, r"such as steadygrad.clip.GlobalNorm\(2.0\)"),
+        ({"clip": torch.nn.utils.clip_grad_norm_}, "clip must be a clipper"),
+        ({"guard": True}, r"such as steadygrad.Guard\(\)"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
@@ -633,7 +636,7 @@ def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
 def test_bad_optimizers_and_losses_are_named() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    for wrong in ([], model, [optimizer, None]):
+    for wrong in ([], model, [optimizer, None], None):
         with pytest.raises(InputError, match="optimizer"):
             Stepper(wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two of the optimizers"):
@@ -643,6 +646,8 @@ def test_bad_optimizers_and_losses_are_named() -> None:
     stepper = Stepper(optimizer)
     with pytest.raises(InputError, match=r"scalar loss, not a tensor of shape \(16,\)"):
         stepper.step(torch.ones(16, requires_grad=True))
+    with pytest.raises(InputError, match="a number has no gradient"):
+        stepper.step(0.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not depend"):
         stepper.step(mse(model, next(batches(1))).detach())
     with pytest.raises(InputError, match="closure"):

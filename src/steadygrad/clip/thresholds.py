@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.errors import InputError
+from steadygrad.wording import count
 
 if TYPE_CHECKING:
     from steadygrad.records import OptimizerInfo
@@ -150,7 +151,7 @@ def _advise(
     finite = norms[np.isfinite(norms) & (norms > 0)]
     usual = USUAL_RECURRENT if recurrent else USUAL
     if len(finite) < ENOUGH:
-        seen = f"Only {len(finite)} steps with a finite gradient were seen, too few to judge by."
+        seen = f"Only {count(len(finite), 'step')} had a finite gradient that is not zero, too few to judge by."
         return ThresholdAdvice(usual[0], float("nan"), (), (seen, _why_usual(recurrent), _why_tune()))
     threshold = _propose(finite, usual)
     level = _level(finite, threshold)

@@ -70,6 +70,8 @@ def parse(text: str) -> Schedule:
             warmup(200) > cosin(800)
                           ^
     """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"a schedule in text reads like 'warmup(200) > cosine(800)'; received {text!r}")
     if len(text) > MAX_LENGTH:
         raise InputError(f"a schedule in text has at most {MAX_LENGTH} characters, not {len(text)}; build it in Python")
     text = " ".join(text.split())
@@ -79,7 +81,8 @@ def parse(text: str) -> Schedule:
             tree = ast.parse(text, mode="eval")
         found = _Reader(text).read(tree.body)
     except SyntaxError as error:
-        raise _refusal("this is not a schedule", text, (error.offset or len(text) + 1) - 1) from None
+        why = "" if error.msg == "invalid syntax" else f": {error.msg}"
+        raise _refusal(f"this is not a schedule{why}", text, (error.offset or len(text) + 1) - 1) from None
     except (RecursionError, MemoryError, ValueError) as error:
         if isinstance(error, InputError):
             raise

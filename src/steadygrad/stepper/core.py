@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from steadygrad import notices
-from steadygrad.clip import GlobalNorm
+from steadygrad.clip import Clipper, GlobalNorm
 from steadygrad.errors import InputError
 from steadygrad.guard.running import RunningStatistics
 from steadygrad.guard.snapshots import Subject
@@ -23,9 +23,6 @@ from steadygrad.stepper.result import Outcome, StepResult
 from steadygrad.stepper.scaling import Scaling
 from steadygrad.stepper.schedulers import Schedulers
 from steadygrad.stepper.update import Update, parameters
-
-if TYPE_CHECKING:
-    from steadygrad.clip import Clipper
 
 ON_NONFINITE = ("skip", "raise", "zero")
 ROLLED_BACK = "rolled back"
@@ -89,10 +86,7 @@ class Stepper:
         defer: bool | None = None,
     ) -> None:
         optimizers = _optimizers(optimizer)
-        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            raise InputError(f"accumulate is the number of micro-batches of a step, 1 or more, not {accumulate!r}")
-        if on_nonfinite not in ON_NONFINITE:
-            raise InputError(f"on_nonfinite must be one of {', '.join(ON_NONFINITE)}, not {on_nonfinite!r}")
+        _check_options(clip, accumulate, on_nonfinite, guard)
         models = [] if model is None else [model] if isinstance(model, nn.Module) else list(model)
         names = {id(p): name for m in models for name, p in m.named_parameters()}
         schedulers = list(scheduler) if isinstance(scheduler, list | tuple) else [scheduler] if scheduler else []
@@ -141,7 +135,7 @@ class Stepper:
             NonFiniteError: with ``on_nonfinite="raise"``. Nothing was changed; the gradients are there to be looked at.
         """
         if loss is not None and not isinstance(loss, Tensor):
-            return self._closure_step(loss, batch)
+            return self._closure_step(_checked_closure(loss), batch)
         try:
             self._backward(loss, last)
             if self._count < self.accumulate and not last:
@@ -297,7 +291,7 @@ class Stepper:
 
 
 def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    optimizers = [given] if isinstance(given, Optimizer) else list(given)
+    optimizers = [given] if isinstance(given, Optimizer) or not isinstance(given, Iterable) else list(given)
     if not optimizers or not all(isinstance(each, Optimizer) for each in optimizers):
         wrong = ", ".join(type(each).__name__ for each in optimizers) or "nothing"
         raise InputError(f"optimizer must be a torch.optim.Optimizer or several of them, not {wrong}")
@@ -305,6 +299,27 @@ def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     if len(set(held)) < len(held) and len(optimizers) > 1:
         raise InputError("a parameter is in two of the optimizers: both would update it with one gradient")
     return optimizers
+
+
+def _check_options(clip: object, accumulate: object, on_nonfinite: str, guard: object) -> None:
+    if clip is not None and not isinstance(clip, Clipper):
+        limit = clip if isinstance(clip, int | float) else 1.0
+        raise InputError(f"clip must be a clipper, such as steadygrad.clip.GlobalNorm({limit}), not {clip!r}")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise InputError(f"accumulate is the number of micro-batches of a step, 1 or more, not {accumulate!r}")
+    if on_nonfinite not in ON_NONFINITE:
+        raise InputError(f"on_nonfinite must be one of {', '.join(ON_NONFINITE)}, not {on_nonfinite!r}")
+    if guard is not None and not hasattr(guard, "observe"):
+        raise InputError(f"guard must be a guard, such as steadygrad.Guard(), not {guard!r}")
+
+
+def _checked_closure(given: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    if not callable(given):
+        raise InputError(
+            f"step() takes the loss as a tensor, or a closure that returns it, not {given!r}; "
+            f"leave out .item() and float(): a number has no gradient"
+        )
+    return given
 
 
 def _check(loss: Tensor) -> None:
