@@ -26,43 +26,59 @@ def settled(view: View) -> Array:
     return finite
 
 
+#: A finding before it has its place: the message, and the evidence for it.
+Said = tuple[str, dict[str, float]]
+
+
 def _oversized(view: View) -> Iterator[Symptom]:
     """Silent on the first steps, on zero-initialised weights (left out) and while the loss keeps falling."""
     ratio = settled(view)
     if len(ratio) < 2 or view.optimizer_type() == "LBFGS":  # its line search checks every step by itself
         return
     typical = float(np.median(ratio))
-    shape = view.loss
-    first = view.matrix_ratio[:6]
-    hit = largest(first) if np.isfinite(first).any() else 0.0
-    thrown = shape is not None and shape.worst > 3 * abs(shape.start) and shape.lowest >= 0
-    if (
-        shape is not None
-        and ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3))
-        and typical <= OVERSIZED_RATIO
-    ):
-        message = f"the first steps changed the weights by up to {portion(hit)} their norm"
-        message += f" and drove the loss from {shape.start:.3g} to {shape.worst:.3g}" if thrown else ""
-        yield Symptom(
-            "oversized-updates", "warning", _largest(view), 1, view.history.steps, {"update_ratio": hit}, message
-        )
-        return
-    growth = weight_growth(view)
-    poor = (
-        shape is not None and shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0 and not view.interleaved
-    )
-    ballooned = growth > 12 and shape is not None and shape.relative_drop < 0.75 and not view.interleaved
-    if typical > 0.02 and ((growth > 5 and poor) or ballooned):
-        message = f"each step changes the weights by {portion(typical)} their norm, and they grew {growth:.3g}-fold"
-        evidence = {"update_ratio": typical, "growth": growth}
-        yield Symptom("oversized-updates", "warning", _largest(view), 1, view.history.steps, evidence, message)
-        return
-    falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
-    if typical > OVERSIZED_RATIO and not falling:
-        message = f"each step changes the weights by {portion(typical)} their norm; about 0.1% is usual"
-        evidence = {"update_ratio": typical}
-        severity = "critical" if typical > 1 else "warning"
+    said = _thrown_at_first(view, typical) or _ballooned(view, typical)
+    severity = "warning"
+    if said is None:
+        said, severity = _large_throughout(view, typical), "critical" if typical > 1 else "warning"
+    if said is not None:
+        message, evidence = said
         yield Symptom("oversized-updates", severity, _largest(view), 1, view.history.steps, evidence, message)
+
+
+def _thrown_at_first(view: View, typical: float) -> Said | None:
+    """The first steps were huge, and those after them are not."""
+    shape, first = view.loss, view.matrix_ratio[:6]
+    hit = largest(first) if np.isfinite(first).any() else 0.0
+    if shape is None or typical > OVERSIZED_RATIO:
+        return None
+    thrown = shape.worst > 3 * abs(shape.start) and shape.lowest >= 0
+    if not ((hit > 0.5 and thrown) or (hit > 3 and view.longest_path >= 3)):
+        return None
+    message = f"the first steps changed the weights by up to {portion(hit)} their norm"
+    message += f" and drove the loss from {shape.start:.3g} to {shape.worst:.3g}" if thrown else ""
+    return message, {"update_ratio": hit}
+
+
+def _ballooned(view: View, typical: float) -> Said | None:
+    """The weights grew manyfold, for little."""
+    shape, growth = view.loss, weight_growth(view)
+    if shape is None or view.interleaved or not typical > 0.02:
+        return None
+    poor = shape.n >= 80 and shape.relative_drop < 0.4 and shape.lowest >= 0
+    if not ((growth > 5 and poor) or (growth > 12 and shape.relative_drop < 0.75)):
+        return None
+    message = f"each step changes the weights by {portion(typical)} their norm, and they grew {growth:.3g}-fold"
+    return message, {"update_ratio": typical, "growth": growth}
+
+
+def _large_throughout(view: View, typical: float) -> Said | None:
+    """Every step is large, and the loss does not fall."""
+    shape = view.loss
+    falling = shape is not None and not shape.nonfinite and shape.relative_drop > 0.3 and not view.interleaved
+    if falling or not typical > OVERSIZED_RATIO:
+        return None
+    message = f"each step changes the weights by {portion(typical)} their norm; about 0.1% is usual"
+    return message, {"update_ratio": typical}
 
 
 def weight_growth(view: View) -> float:

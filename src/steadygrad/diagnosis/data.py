@@ -157,33 +157,24 @@ def _site(call: dict[str, Any]) -> str:
     return str(call.get("site", "")).rsplit("/", 1)[-1]
 
 
+#: Neighbours in the graph, the one nearer to the loss first, of which the second should not be there.
+DOUBLED = {
+    ("LogSoftmax", "Softmax"): "the output passes through softmax, and cross_entropy applies log-softmax to it again",
+    ("LogSoftmax", "LogSoftmax"): "the output passes through log-softmax, and cross_entropy applies it again",
+    ("LogSoftmax", "Sigmoid"): "the output passes through sigmoid, and cross_entropy takes it for logits",
+    ("LogSoftmax", "Relu"): "the output passes through ReLU before cross_entropy: no logit can be negative",
+    ("BinaryCrossEntropyWithLogits", "Sigmoid"): "the output passes through sigmoid, and the loss applies a sigmoid again",
+    ("BinaryCrossEntropyWithLogits", "Softmax"): "the output passes through softmax, and the loss takes it for logits",
+}  # fmt: skip
+#: Operations between such neighbours that only rearrange or scale.
+BETWEEN = ("Squeeze", "View", "Unsqueeze", "Reshape", "UnsafeView", "Select", "Mul", "Div", "Mean")
+
+
 def _doubled_activation(chain: list[str], view: View, argument: Argument) -> None:
-    pairs = {
-        (
-            "LogSoftmax",
-            "Softmax",
-        ): "the output passes through softmax, and cross_entropy applies log-softmax to it again",
-        ("LogSoftmax", "LogSoftmax"): "the output passes through log-softmax, and cross_entropy applies it again",
-        ("LogSoftmax", "Sigmoid"): "the output passes through sigmoid, and cross_entropy takes it for logits",
-        (
-            "BinaryCrossEntropyWithLogits",
-            "Sigmoid",
-        ): "the output passes through sigmoid, and the loss applies a sigmoid again",
-        (
-            "BinaryCrossEntropyWithLogits",
-            "Softmax",
-        ): "the output passes through softmax, and the loss takes it for logits",
-        ("LogSoftmax", "Relu"): "the output passes through ReLU before cross_entropy: no logit can be negative",
-    }
-    names = [
-        c
-        for c in chain
-        if c not in ("Squeeze", "View", "Unsqueeze", "Reshape", "UnsafeView", "Select", "Mul", "Div", "Mean")
-    ]
-    for pair in itertools.pairwise(names):
-        if pair in pairs:
+    for pair in itertools.pairwise(op for op in chain if op not in BETWEEN):
+        if pair in DOUBLED:
             argument.location = _output_activation(view, pair[1])
-            argument.add(0.7 if pair[1] == "Relu" else 0.95, pairs[pair])
+            argument.add(0.7 if pair[1] == "Relu" else 0.95, DOUBLED[pair])
             return
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from steadygrad.detectors.nonfinite import place
+from steadygrad.detectors.nonfinite import ORDINARY_SKIPS, place
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings
 from steadygrad.online import median
+from steadygrad.records import ParameterInfo
 from steadygrad.view import View
 
 HALF = ("float16", "bfloat16")
@@ -39,40 +40,36 @@ def _operation(op: str) -> str | None:
     return next((pole for pole in POLES if name == pole or name.startswith(pole + "_")), None)
 
 
+#: Operations that break where an input is exactly 0.
+BREAK_AT_ZERO = ("log", "sqrt", "div", "rsqrt", "reciprocal", "norm", "linalg_vector_norm", "pow")
+
+
 def _unstable(findings: Findings, argument: Argument) -> None:
     view = findings.view
-    for origin in origins(view)[:1]:
-        argument.location = place(origin)
-        op = _operation(origin["op"])
-        values = origin.get("inputs", [])
-        largest = max((abs(v.get("max", 0.0)) for v in values), default=0.0)
-        where = origin.get("code") or argument.location
-        if op is not None:
-            argument.add(0.85, f"{POLES[op]} in `{where}` gave the first {origin['result']}")
-        else:
-            argument.add(0.4, f"the operation {origin['op']} in `{where}` gave the first {origin['result']}")
-        calm = calm_before(view)
-        if calm and origin.get("dtype") != "float16":
-            argument.add(0.5, "loss and gradients were of their usual size until then")
-        if any(v.get("absmin", 1.0) == 0.0 for v in values) and op in (
-            "log",
-            "sqrt",
-            "div",
-            "rsqrt",
-            "reciprocal",
-            "norm",
-            "linalg_vector_norm",
-            "pow",
-        ):
-            argument.add(0.5, "one of its inputs is exactly 0")
-        if origin.get("backward"):
-            argument.add(0.3, "the loss itself is finite: only the slope of this operation is not")
-        if largest > 1e6 and op != "exp" and not calm:
-            argument.doubt(0.75, f"its inputs had already grown to {largest:.2g}")
-        if origin.get("dtype") == "float16":
-            argument.doubt(0.6, "the value does not fit float16, which ends at 65504")
-        if _spoiled_before(view):
-            argument.doubt(0.5, "gradients had grown out of all proportion before")
+    origin = next(iter(origins(view)), None)
+    if origin is None:
+        return
+    argument.location = place(origin)
+    op = _operation(origin["op"])
+    inputs, where = origin.get("inputs", []), origin.get("code") or argument.location
+    if op is not None:
+        argument.add(0.85, f"{POLES[op]} in `{where}` gave the first {origin['result']}")
+    else:
+        argument.add(0.4, f"the operation {origin['op']} in `{where}` gave the first {origin['result']}")
+    calm, half = calm_before(view), origin.get("dtype") == "float16"
+    if calm and not half:
+        argument.add(0.5, "loss and gradients were of their usual size until then")
+    if op in BREAK_AT_ZERO and any(v.get("absmin", 1.0) == 0.0 for v in inputs):
+        argument.add(0.5, "one of its inputs is exactly 0")
+    if origin.get("backward"):
+        argument.add(0.3, "the loss itself is finite: only the slope of this operation is not")
+    largest = max((abs(v.get("max", 0.0)) for v in inputs), default=0.0)
+    if largest > 1e6 and op != "exp" and not calm:
+        argument.doubt(0.75, f"its inputs had already grown to {largest:.2g}")
+    if half:
+        argument.doubt(0.6, "the value does not fit float16, which ends at 65504")
+    if _spoiled_before(view):
+        argument.doubt(0.5, "gradients had grown out of all proportion before")
 
 
 def calm_before(view: View) -> bool:
@@ -99,28 +96,11 @@ def _spoiled_before(view: View) -> bool:
 def _precision(findings: Findings, argument: Argument) -> None:
     view, stream = findings.view, findings.view.main
     half = [p for p in view.parameters if p.dtype in HALF and p.trainable]
-    for origin in origins(view)[:1]:
-        inputs = [v.get("dtype") for v in origin.get("inputs", [])]
-        if origin.get("dtype") == "float16" or "float16" in inputs:
-            argument.location = place(origin)
-            peak = max((abs(v.get("max", 0.0)) for v in origin.get("inputs", [])), default=0.0)
-            argument.add(0.85, f"{origin['op']} overflowed float16 (largest value 65504; its inputs reach {peak:.3g})")
+    _overflowed(view, argument)
     if half:
         argument.location = argument.location or half[0].name
     if half and stream is not None:
-        frozen = _lost_updates(view, [p.index for p in half])
-        if frozen > 0.3:
-            argument.add(
-                0.9,
-                f"{frozen:.0%} of the {half[0].dtype} parameters with a gradient do not change: updates are lost to rounding",
-            )
-            argument.location = argument.location or half[0].name
-        below = _below_spacing(view, [p.index for p in half])
-        if below < 1.5:
-            argument.add(
-                0.75,
-                f"a typical update is {below:.2g} times the spacing of {half[0].dtype} numbers at the weights' size: most of it is rounded away",
-            )
+        _rounded_away(view, argument, half)
         if half[0].dtype == "float16" and findings.trouble:
             argument.add(0.4, "the parameters are float16")
     computed = [str(f.data["dtype"]) for f in view.history.facts("half-precision")]
@@ -136,8 +116,35 @@ def _precision(findings: Findings, argument: Argument) -> None:
     line = view.set_at("backward", "half").partition(" (")[0]
     if line and line != view.source("backward") and ":" not in argument.location:
         argument.location = f"{argument.location} ({line})" if argument.location else line
-    if stream is not None and len(stream.amp_skips) > 17:
+    if stream is not None and len(stream.amp_skips) > ORDINARY_SKIPS:
         argument.add(0.8, f"the GradScaler skipped {len(stream.amp_skips)} steps: gradients overflow float16")
+
+
+def _overflowed(view: View, argument: Argument) -> None:
+    """The first value that was not finite came of float16."""
+    for origin in origins(view)[:1]:
+        inputs = origin.get("inputs", [])
+        if "float16" in (origin.get("dtype"), *(v.get("dtype") for v in inputs)):
+            argument.location = place(origin)
+            peak = max((abs(v.get("max", 0.0)) for v in inputs), default=0.0)
+            argument.add(0.85, f"{origin['op']} overflowed float16 (largest value 65504; its inputs reach {peak:.3g})")
+
+
+def _rounded_away(view: View, argument: Argument, half: list[ParameterInfo]) -> None:
+    """Updates smaller than the distance between two numbers of the format change nothing."""
+    rows, dtype = [p.index for p in half], half[0].dtype
+    frozen = _lost_updates(view, rows)
+    if frozen > 0.3:
+        argument.add(
+            0.9,
+            f"{frozen:.0%} of the {dtype} parameters with a gradient do not change: updates are lost to rounding",
+        )
+    below = _below_spacing(view, rows)
+    if below < 1.5:
+        argument.add(
+            0.75,
+            f"a typical update is {below:.2g} times the spacing of {dtype} numbers at the weights' size: most of it is rounded away",
+        )
 
 
 def _zero_share(view: View) -> tuple[float, float]:

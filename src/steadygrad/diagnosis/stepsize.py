@@ -49,10 +49,16 @@ def rate_rise(view: View, step: int) -> tuple[float, float] | None:
     return float(np.median(before)), float(around.max())
 
 
+#: What steps that are too large may do to a run.
+LARGE_STEP_SYMPTOMS = (
+    "diverging-loss", "exploding-gradients", "non-finite", "oscillating-loss", "oversized-updates", "dead-units",
+    "stalled-loss", "loss-spike",
+)  # fmt: skip
+
+
 def _too_high(findings: Findings, argument: Argument) -> None:
     view, shape = findings.view, findings.view.loss
-    bad = findings.has("diverging-loss", "exploding-gradients", "non-finite", "oscillating-loss", "oversized-updates", "dead-units", "stalled-loss", "loss-spike")  # fmt: skip
-    if not bad or shape is None:
+    if shape is None or not findings.has(*LARGE_STEP_SYMPTOMS):
         return
     ratio = settled(view)
     typical = float(np.median(ratio)) if len(ratio) else early_ratio(view)
@@ -66,28 +72,52 @@ def _too_high(findings: Findings, argument: Argument) -> None:
         argument.add(
             0.5 * ramp(hardest, 0.1, 2.0), f"the hardest early step changed them by {hardest:.2g} times their norm"
         )
-    if findings.has("diverging-loss") or (findings.has("non-finite") and shape.worst > 5 * abs(shape.start)):
+    raised = _loss_left(findings, argument)
+    died, growth = _units_died(findings) and hardest > 0.05, weight_growth(view)
+    if died:
+        argument.add(0.6, "units died right after steps that large")
+    if growth > 2:
+        argument.add(0.6 * ramp(growth, 2, 20), f"the weights grew {growth:.3g}-fold")
+    _doubt_rate(findings, argument)
+    if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
+        argument.doubt(0.6, "the updates are not large")
+    # Of units that died in a leap of the weights, what came after says nothing: they have no gradient any more.
+    typical_counts = not raised and not (died and growth > 5)
+    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2 and typical_counts:
+        argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
+
+
+def _loss_left(findings: Findings, argument: Argument) -> bool:
+    """What the loss did under the steps. Whether it left when the rate had just been raised."""
+    shape = findings.view.loss
+    if shape is None:
+        return False
+    diverged = findings.first("diverging-loss")
+    if diverged is not None or (findings.has("non-finite") and shape.worst > 5 * abs(shape.start)):
         argument.add(
             0.5,
             f"the loss was fine at first ({shape.initial:.3g}) and rose to {max(shape.end, shape.worst):.3g} once steps were taken",
         )
-    diverged = findings.first("diverging-loss")
-    raised = rate_rise(view, diverged.first_step) if diverged is not None else None
+    raised = rate_rise(findings.view, diverged.first_step) if diverged is not None else None
     if raised is not None:
         argument.add(0.8, f"the rate had just been raised from {raised[0]:.3g} to {raised[1]:.3g} when the loss left")
     if findings.has("oscillating-loss"):
         argument.add(0.6, "the loss alternates: each step overshoots the valley it aims for")
-    if shape.worst > 3 * max(shape.initial, shape.start) and not findings.has("diverging-loss"):
+    if diverged is None and shape.worst > 3 * max(shape.initial, shape.start):
         argument.add(0.35, f"the first steps drove the loss from {shape.initial:.3g} up to {shape.worst:.3g}")
+    return raised is not None
+
+
+def _units_died(findings: Findings) -> bool:
+    """Whether many units that were alive at the start are dead."""
     dead = findings.first("dead-units")
-    died = dead is not None and dead.evidence["share"] - dead.evidence["share_at_start"] > 0.3 and hardest > 0.05
-    if died:
-        argument.add(0.6, "units died right after steps that large")
-    growth = weight_growth(view)
-    if growth > 2:
-        argument.add(0.6 * ramp(growth, 2, 20), f"the weights grew {growth:.3g}-fold")
-    traced = origins(view)
-    if traced and calm_before(view):
+    return dead is not None and dead.evidence["share"] - dead.evidence["share_at_start"] > 0.3
+
+
+def _doubt_rate(findings: Findings, argument: Argument) -> None:
+    """What was wrong before any step could be too large, or would be wrong at any rate."""
+    view = findings.view
+    if origins(view) and calm_before(view):
         argument.doubt(0.6, "nothing was growing before the first non-finite value")
     expected = expected_loss(view)
     if expected is not None and expected[0] > 5 * expected[1]:
@@ -95,12 +125,6 @@ def _too_high(findings: Findings, argument: Argument) -> None:
     outlier = first_outlier(view)
     if outlier is not None:
         argument.doubt(0.5, f"the trouble began at step {outlier}, whose inputs are outliers: no rate makes inputs")
-    if findings.has("stalled-loss") and typical < 0.01 and hardest < 0.1 and not findings.has("dead-units"):
-        argument.doubt(0.6, "the updates are not large")
-    # Of units that died in a leap of the weights, what came after says nothing: they have no gradient any more.
-    typical_counts = raised is None and not (died and growth > 5)
-    if math.isfinite(typical) and typical < 0.003 and not hardest > 0.2 and typical_counts:
-        argument.doubt(0.6, f"the updates are of a usual size ({typical:.1g})")
 
 
 def _too_low(findings: Findings, argument: Argument) -> None:
@@ -145,45 +169,59 @@ def straightness(view: View) -> float:
     return float(np.corrcoef(np.arange(len(values)), values)[0, 1] ** 2)
 
 
+#: What large first steps may leave behind.
+FIRST_STEP_SYMPTOMS = (
+    "stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients",
+    "oscillating-loss",
+)  # fmt: skip
+
+
 def _warmup(findings: Findings, argument: Argument) -> None:
     view, shape = findings.view, findings.view.loss
     first, peak = rates(view)
     if shape is None or not view.adaptive or not (view.has_attention or view.has_norm) or not first > 0.5 * peak:
         return
     poor = shape.n >= 80 and shape.relative_drop < 0.4 and not shape.nonfinite and not view.signed_loss
-    stuck = findings.has("stalled-loss", "diverging-loss", "loss-spike", "exploding-gradients", "oversized-updates", "vanishing-gradients", "oscillating-loss")  # fmt: skip
-    if not stuck and not (poor and view.has_attention):
+    if not findings.has(*FIRST_STEP_SYMPTOMS) and not (poor and view.has_attention):
         return
     argument.location = view.set_at("optimizer", "schedule", "lr")
     rate = f"{view.optimizer_type()} takes its full rate ({first:.2g}) from the first step"
-    argument.add(
-        0.35 if view.has_attention else 0.15, rate + (", in a model with attention" if view.has_attention else "")
-    )
+    if view.has_attention:
+        argument.add(0.35, f"{rate}, in a model with attention")
+    else:
+        argument.add(0.15, rate)
     hit = early_ratio(view)
     if hit > 0.01:
         argument.add(
             (0.65 if view.has_attention else 0.35) * ramp(hit, 0.01, 0.06),
             f"the first steps changed the weights by {hit:.2g} times their norm; with a ramp it would be about 0.001",
         )
-    values = view.main.loss.values() if view.main is not None else np.zeros(0)
-    opening = values[: max(10, len(values) // 5)]
-    if len(opening) and float(opening.max()) > 1.15 * shape.initial:
-        argument.add(
-            0.4, f"the loss rose from {shape.initial:.3g} to {float(opening.max()):.3g} within the first steps"
-        )
+    highest = _highest_opening(view)
+    if highest > 1.15 * shape.initial:
+        argument.add(0.4, f"the loss rose from {shape.initial:.3g} to {highest:.3g} within the first steps")
     if view.has_attention and (poor or findings.has("stalled-loss")) and first <= 0.02:
         argument.add(0.35, "after a quick first drop it got stuck where the first steps had thrown it")
+    _doubt_warmup(findings, argument, first=first, hit=hit)
+
+
+def _highest_opening(view: View) -> float:
+    """The highest loss of the first fifth of the run; -inf without any."""
+    values = view.main.loss.values() if view.main is not None else np.zeros(0)
+    return float(values[: max(10, len(values) // 5)].max(initial=-math.inf))
+
+
+def _doubt_warmup(findings: Findings, argument: Argument, *, first: float, hit: float) -> None:
+    """Where a ramp to the same rate would change little: ``first`` is that rate, ``hit`` what its first steps did."""
+    view, shape = findings.view, findings.view.loss
     if first > 0.03:
         argument.doubt(0.5, f"a rate of {first:.2g} is too high with a warm-up as well")
     if not view.has_attention:
         argument.doubt(0.4, "without attention a warm-up is seldom what is missing")
     if hit < 0.01:
         argument.doubt(0.5, f"the first steps were small ({hit:.1g} of the weights)")
-    if (
-        view.main is not None
-        and findings.has("diverging-loss")
-        and rise_onset(view.main, shape) > 0.4 * view.history.steps
-    ):
+    if view.main is None or shape is None or not findings.has("diverging-loss"):
+        return
+    if rise_onset(view.main, shape) > 0.4 * view.history.steps:
         argument.doubt(0.6, "the trouble came late, long after the first steps")
 
 

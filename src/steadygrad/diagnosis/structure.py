@@ -66,26 +66,22 @@ def _saturating(findings: Findings, argument: Argument) -> None:
         argument.doubt(0.5, "the gradient reaches the first layers")
 
 
+#: What a stack too deep for its gradient may do to a run.
+DEPTH_SYMPTOMS = (
+    "vanishing-gradients", "exploding-gradients", "activation-drift", "stalled-loss", "diverging-loss", "non-finite",
+    "undersized-updates",
+)  # fmt: skip
+
+
 def _deep(findings: Findings, argument: Argument) -> None:
     view = findings.view
     depth = view.depth
     stuck_deep = findings.poor and depth >= 20
-    if depth < DEEP_FROM or (
-        not stuck_deep
-        and not findings.has(
-            "vanishing-gradients",
-            "exploding-gradients",
-            "activation-drift",
-            "stalled-loss",
-            "diverging-loss",
-            "non-finite",
-            "undersized-updates",
-        )
-    ):
+    if depth < DEEP_FROM or not (stuck_deep or findings.has(*DEPTH_SYMPTOMS)):
         return
-    flow = depth_flow(view, 0)
-    argument.location = flow.sites[0].name if flow is not None else ""
     flows = [f for f in (depth_flow(view, i) for i in range(len(view.samples))) if f is not None]
+    first = depth_flow(view, 0)
+    argument.location = first.sites[0].name if first is not None else ""
     decades = max((f.decades for f in flows), key=abs, default=0.0)
     argument.add(
         0.35 + 0.35 * ramp(depth, DEEP_FROM, 30), f"{depth} weight layers in a row, and no shortcut past any of them"
@@ -106,14 +102,28 @@ def _deep(findings: Findings, argument: Argument) -> None:
 def _recurrence(findings: Findings, argument: Argument) -> None:
     view = findings.view
     decades, site, length = time_decades(view)
-    reused = view.reused
-    recurrent = [s for s in view.sites if s.kind == "recurrent"]
-    if not recurrent and not reused and not view.repeated and not site:
-        return
-    if not findings.trouble and not findings.poor:
+    recurrent = site or view.reused or view.repeated or any(s.kind == "recurrent" for s in view.sites)
+    if not recurrent or not (findings.trouble or findings.poor):
         return
     argument.location = _recurrent_weight(view, site)
     _elastic(findings, argument)
+    _through_time(findings, argument, decades, length)
+    uses = max([length, *view.reused.values()])
+    dominant = _dominates(view, argument.location)
+    if findings.has("exploding-gradients", "non-finite", "diverging-loss", "oversized-updates") and dominant > 0.5:
+        argument.add(0.4, f"{argument.location} holds {dominant:.0%} of the squared gradient norm")
+    if uses >= 30:
+        argument.add(0.3, f"the same weights are multiplied {uses} times")
+    gain = view.init_gain.get(next((p.index for p in view.parameters if p.name == argument.location), -1), 0.0)
+    if decades > 0 and 0 < gain <= 1.8:
+        argument.add(0.1, "the recurrent weights start at a usual scale")
+    if findings.learning and not findings.has("non-finite", "exploding-gradients"):
+        argument.doubt(0.6, "the loss falls all the same")
+
+
+def _through_time(findings: Findings, argument: Argument, decades: float, length: int) -> None:
+    """How the gradient grows or shrinks on its way back through ``length`` time steps."""
+    view = findings.view
     stuck = findings.poor or (view.loss is not None and (has_stalled(view.loss) or findings.has("stalled-loss")))
     local = max((f.data.get("active", 0.0) for f in view.history.facts("time-flow")), default=0.0)
     if local > 0.5 and decades < 0 and not findings.has("exploding-gradients", "non-finite", "diverging-loss"):
@@ -127,17 +137,6 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
         argument.add(
             0.85 * ramp(10**decades, 30, 1e4), f"the gradient grows by 1e{decades:.0f} over {length} time steps"
         )
-    uses = max(reused.values(), default=0)
-    dominant = _dominates(view, argument.location)
-    if findings.has("exploding-gradients", "non-finite", "diverging-loss", "oversized-updates") and dominant > 0.5:
-        argument.add(0.4, f"{argument.location} holds {dominant:.0%} of the squared gradient norm")
-    if max(uses, length) >= 30:
-        argument.add(0.3, f"the same weights are multiplied {max(uses, length)} times")
-    gain = view.init_gain.get(next((p.index for p in view.parameters if p.name == argument.location), -1), 0.0)
-    if decades > 0 and 0 < gain <= 1.8:
-        argument.add(0.1, "the recurrent weights start at a usual scale")
-    if findings.learning and not findings.has("non-finite", "exploding-gradients"):
-        argument.doubt(0.6, "the loss falls all the same")
 
 
 def _elastic(findings: Findings, argument: Argument) -> None:
