@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from steadygrad.child import Trial, TrialOptions
 from steadygrad.errors import StoreError
@@ -72,12 +73,6 @@ class ObservedRun:
         options = self._options
         if self._part is not None:
             self._part.begin()
-        meta = {
-            "script": self.name,
-            "argv": list(options.target.argv),
-            "cwd": str(self._here),
-            "started_at": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
         folder = self._folder()
         if options.guard:  # before the observation, whose hooks are then around it
             self._guard = zerocode.install(Guard(folder=folder), say=say)
@@ -85,7 +80,7 @@ class ObservedRun:
             folder,
             every=options.every,
             trace=options.trace,
-            meta=meta,
+            meta=self._meta(),
             on_step=self._step,
             on_finding=self._finding,
         )
@@ -95,6 +90,14 @@ class ObservedRun:
         self._trial.begin()
         if not options.quiet:
             self._status.__enter__()
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "script": self.name,
+            "argv": list(self._options.target.argv),
+            "cwd": str(self._here),
+            "started_at": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
 
     def _folder(self) -> Path | None:
         if self._part is not None and not self._part.records:
@@ -152,14 +155,18 @@ class ObservedRun:
         self._trial.answer(
             self.verdict, self._notes, steps=steps, outcome=outcome.kind, seconds=seconds, overhead=overhead
         )
-        report = self._report(session)
-        meta = {**session.meta, "steps": session.history.steps, "exit_code": outcome.exit_code}
-        if self._options.json_file is not None:
-            write_json(self._options.json_file, to_json(meta, self.verdict))
+        self._show(session, {**session.meta, "steps": steps, "exit_code": outcome.exit_code}, self.verdict)
         if not self._options.quiet:
-            print_diagnosis(self.verdict, meta, report)
             for line in remarks:
                 say(line)
+
+    def _show(self, session: Session, meta: dict[str, Any], verdict: Diagnosis) -> None:
+        """The answer as a report, as JSON and in the terminal."""
+        report = self._report(session)
+        if self._options.json_file is not None:
+            write_json(self._options.json_file, to_json(meta, verdict))
+        if not self._options.quiet:
+            print_diagnosis(verdict, meta, report)
 
     def _gather(self, session: Session, outcome: Outcome) -> list[str]:
         """What the other ranks of this training left, into the run's record; and what to say of them."""

@@ -84,20 +84,7 @@ def _photograph(page: str, path: Path, width: int, height: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, taken = Path(folder) / "page.html", Path(folder) / "page.png"
         source.write_text(page, encoding="utf-8")
-        command = [
-            browser,
-            "--headless",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={folder}/profile",
-            f"--force-device-scale-factor={SHARPNESS}",
-            "--virtual-time-budget=3000",  # until the figure is drawn
-            f"--window-size={width},{height}",
-            f"--screenshot={taken}",
-            source.as_uri(),
-        ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")  # it refuses to start for root otherwise
+        command = [browser, *_options(Path(folder), width, height), f"--screenshot={taken}", source.as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
         except subprocess.TimeoutExpired as error:
@@ -106,3 +93,17 @@ def _photograph(page: str, path: Path, width: int, height: int) -> None:
             why = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise StoreError(f"{browser} took no picture ({why}); write .html instead")
         shutil.copyfile(taken, path)
+
+
+def _options(folder: Path, width: int, height: int) -> list[str]:
+    for_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return [
+        *(["--no-sandbox"] if for_root else []),  # it refuses to start otherwise
+        "--headless",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={folder}/profile",
+        f"--force-device-scale-factor={SHARPNESS}",
+        "--virtual-time-budget=3000",  # until the figure is drawn
+        f"--window-size={width},{height}",
+    ]

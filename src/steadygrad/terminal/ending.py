@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from steadygrad.records import Advice, Cause, Diagnosis, Json, NotRun, Symptom
-from steadygrad.terminal.text import encodes, one_line
+from steadygrad.terminal.text import encodes, one_line, print_parts
 from steadygrad.wording import count
 
 MAX_FINDINGS = 8
 MAX_CAUSES = 3
-MAX_WIDTH = 100
 #: The check that stands for all of them: whether the training could be observed.
 OBSERVATION = "observation"
 
@@ -39,18 +37,8 @@ def print_diagnosis(diagnosis: Diagnosis, meta: Json, report_path: Path | str | 
     Example:
         >>> print_diagnosis(Diagnosis("healthy"), {"script": "train.py", "steps": 500})
     """
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, MAX_WIDTH)
-    with console.capture() as capture:
-        for part in _diagnosis(diagnosis, meta, fancy=encodes(sys.stderr, "─█░")):
-            console.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True)
-        if report_path is not None:
-            console.print(f"Report: {report_path}", soft_wrap=True)
-    # Tables are padded to full width, which is litter in a log file.
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail a finished run
-        sys.stderr.write("\n".join(lines) + "\n")
-        sys.stderr.flush()
+    report = [Text(f"Report: {report_path}", no_wrap=True)] if report_path is not None else []
+    print_parts([*_diagnosis(diagnosis, meta, fancy=encodes(sys.stderr, "─█░")), *report])
 
 
 def _diagnosis(diagnosis: Diagnosis, meta: Json, *, fancy: bool) -> Iterable[RenderableType]:

@@ -66,7 +66,6 @@ class FixDisplay:
         )
         self._tasks: dict[int, TaskID] = {}
         self._lock = Lock()
-        self._left = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -80,8 +79,7 @@ class FixDisplay:
         self._print(Text(text, style="bold"))
 
     def added(self, jobs: Sequence[Job]) -> None:
-        """These jobs are going to run."""
-        self._left = len(jobs)
+        """These jobs are going to run: a bar appears with the first step of each."""
 
     def progress(self, job: Job, steps: int, loss: float) -> None:
         """A job is so far; its bar appears with its first step."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from steadygrad.schedules.rangetest import RangeTest
-from steadygrad.terminal.text import encodes, one_line, sparkline
-
-MAX_WIDTH = 100
+from steadygrad.terminal.text import encodes, one_line, print_parts, sparkline
 
 
 def print_range_test(
@@ -33,19 +29,8 @@ def print_range_test(
         >>> from steadygrad.schedules.rangetest import read_range_test
         >>> print_range_test({"SGD": read_range_test([0.1], [2.0])}, high=1.0)
     """
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, MAX_WIDTH)
-    with console.capture() as capture:
-        console.print()
-        console.print(_table(tests))
-        for line in _remarks(tests, high, short):
-            console.print(line)
-        if picture is not None:
-            console.print(f"Picture: {picture}", soft_wrap=True)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail
-        sys.stderr.write("\n".join(lines) + "\n")
-        sys.stderr.flush()
+    drawn = [Text(f"Picture: {picture}", no_wrap=True)] if picture is not None else []
+    print_parts([Text(""), _table(tests), *map(Text, _remarks(tests, high, short)), *drawn])
 
 
 def _table(tests: Mapping[str, RangeTest]) -> Table:

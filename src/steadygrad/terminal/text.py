@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
+from collections.abc import Iterable
 from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16
+#: Wider lines are hard to read.
+MAX_WIDTH = 100
+
+
+def print_parts(parts: Iterable[RenderableType]) -> None:
+    """Print on stderr, in one piece, whatever state it is in. Text that says ``no_wrap`` is left to the terminal."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, MAX_WIDTH)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True)
+    # Tables are padded to full width, which is litter in a log file.
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail a finished run
+        sys.stderr.write("\n".join(lines) + "\n")
+        sys.stderr.flush()
 
 
 def encodes(stream: TextIO, text: str) -> bool:

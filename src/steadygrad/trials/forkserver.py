@@ -24,11 +24,7 @@ _PACKET = 1 << 20
 
 def serve(channel: socket.socket) -> dict[str, Any] | None:
     """Fork for each request until the channel closes. Returns the request in the fork, None in the server."""
-    wake, alarm = os.pipe()
-    for end in (wake, alarm):
-        os.set_blocking(end, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(alarm)
+    wake, alarm = _told_of_children()
     running: dict[int, int] = {}
     while True:
         ready = select.select([channel.fileno(), wake], [], [])[0]
@@ -36,28 +32,44 @@ def serve(channel: socket.socket) -> dict[str, Any] | None:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
             _reap(channel, running)
-        if channel.fileno() in ready:
-            data, descriptors, _, _ = socket.recv_fds(channel, _PACKET, 3)
-            if not data:
-                _kill(running)
-                return None
-            request: dict[str, Any] = json.loads(data)
-            if "preload" in request:
-                _import(request["preload"])
-                continue
-            pid = os.fork()
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for end in (wake, alarm, channel.detach()):
-                    os.close(end)
-                _become(request, descriptors)
-                return request
-            _lead_a_group(pid)
-            running[pid] = request["ticket"]
-            for descriptor in descriptors:
-                os.close(descriptor)
-            channel.send(json.dumps({"ticket": request["ticket"], "pid": pid}).encode())
+        if channel.fileno() not in ready:
+            continue
+        data, descriptors, _, _ = socket.recv_fds(channel, _PACKET, 3)
+        if not data:
+            _kill(running)
+            return None
+        request: dict[str, Any] = json.loads(data)
+        if "preload" in request:
+            _import(request["preload"])
+            continue
+        pid = os.fork()
+        if pid == 0:
+            _leave_the_server(wake, alarm, channel.detach())
+            _become(request, descriptors)
+            return request
+        _lead_a_group(pid)
+        running[pid] = request["ticket"]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel.send(json.dumps({"ticket": request["ticket"], "pid": pid}).encode())
+
+
+def _told_of_children() -> tuple[int, int]:
+    """A pipe that can be read whenever a child has ended, and its other end."""
+    wake, alarm = os.pipe()
+    for end in (wake, alarm):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(alarm)
+    return wake, alarm
+
+
+def _leave_the_server(*descriptors: int) -> None:
+    """In a fork: its children are its own affair, and what the server listens to is not."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _lead_a_group(pid: int) -> None:
