@@ -18,7 +18,7 @@ from steadygrad.cli import app
 from steadygrad.errors import InputError, SteadyGradError, StoreError
 from steadygrad.lab import EXPERIMENTS, Condition, Experiment, Result, Run, Workers, judge, perform
 from steadygrad.lab import data as lab_data
-from steadygrad.lab.experiment import WORST, less_loss, log_ratio, number_difference, number_ratio
+from steadygrad.lab.experiment import WORST, less_loss, log_ratio, number_ratio
 from steadygrad.lab.page import write_page
 from steadygrad.lab.pictures import curves
 from steadygrad.lab.running import compute
@@ -98,7 +98,6 @@ def test_effects() -> None:
     assert arms["lost"].final() == WORST
     assert number_ratio("n", "bad", "good")(arms) == pytest.approx(1.0)
     assert number_ratio("n", "lost", "good")(arms) > 30
-    assert number_difference("n", "bad", "good")(arms) == 18
     assert log_ratio(1.0, 0.0) == 12
     long = Run({"loss": [5.0] * 90 + [1.0] * 10})
     assert long.final() == 1.0, "the last tenth"

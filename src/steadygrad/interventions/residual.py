@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +41,6 @@ class Shortcuts:
         self._turn = 0
         self._ran: set[int] = set()  # modules with weights of their own that ran since then
         self._layers: dict[Site, set[int]] = {}
-        self._shortcuts: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         self._rehearsal = Rehearsal(stage)
         stage.on_output(self.layer)
         Activations(stage, tuple(HOLDERS), self.activation)

@@ -122,8 +122,3 @@ def number_ratio(number: str, larger: str, smaller: str) -> Callable[[Arms], flo
         return math.log10(top / bottom)
 
     return effect
-
-
-def number_difference(number: str, larger: str, smaller: str) -> Callable[[Arms], float]:
-    """Effect: by how much a number is larger in an arm than in another."""
-    return lambda arms: arms[larger].numbers[number] - arms[smaller].numbers[number]

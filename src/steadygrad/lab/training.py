@@ -105,9 +105,3 @@ def mlp(widths: list[int], activation: Callable[[], nn.Module], *, norm: bool = 
         if i < len(widths) - 2:
             layers += [*([nn.BatchNorm1d(outs)] if norm else []), activation()]
     return nn.Sequential(*layers)
-
-
-def first_and_last(model: nn.Module) -> tuple[float, float]:
-    """Root mean square of the weight gradient of the first and of the last linear layer."""
-    grads = [m.weight.grad for m in model.modules() if isinstance(m, nn.Linear) and m.weight.grad is not None]
-    return tuple(float(g.double().square().mean().sqrt()) for g in (grads[0], grads[-1]))  # type: ignore[return-value]

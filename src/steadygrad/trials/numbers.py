@@ -28,11 +28,6 @@ def end_loss(losses: Sequence[float]) -> float | None:
     return median(finite) if 2 * len(finite) > len(tail) else None
 
 
-def first_loss(losses: Sequence[float]) -> float | None:
-    """The loss of the untouched model: the first value, if it is finite."""
-    return losses[0] if losses and math.isfinite(losses[0]) else None
-
-
 def smoothed(losses: Sequence[float], at: int, width: int = 9) -> float:
     """Median of the finite values in the ``width`` steps up to step ``at``; NaN where there is none."""
     finite = [value for value in losses[max(0, at - width) : at] if math.isfinite(value)]

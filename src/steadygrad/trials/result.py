@@ -62,7 +62,6 @@ class FixResult:
     plain_seconds: float = 0.0
     remarks: tuple[str, ...] = ()
     patch: Patch = field(default_factory=Patch)
-    meta: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
     def is_recommended(self, standing: Standing) -> bool:
@@ -100,7 +99,7 @@ def to_fix_json(result: FixResult) -> dict[str, Any]:
             "control_seeds": [_trial(r) for r in result.control],
             "recommended": _recommended(result),
             "candidates": [_standing(s) for s in result.standings],
-            "diagnosis": to_json({"script": result.script, **result.meta}, result.diagnosis),
+            "diagnosis": to_json({"script": result.script}, result.diagnosis),
             "scale": result.scale,
             "noise": result.noise,
             "seconds": result.seconds,
