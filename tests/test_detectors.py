@@ -145,6 +145,15 @@ def growing_but_learning() -> Net:
     return Net().train(200, gradient=lambda s: 1.0 + 0.3 * s)
 
 
+@silent("exploding-gradients", "a closure evaluates the model many times in a step, and converges")
+def evaluated_by_a_closure() -> Net:
+    net = Net(1, activation="", optimizer="LBFGS")
+    rows: dict[str, object] = {"parameters": [0, 1], "uses": [1, 1], "readers": ["Mm", "Add"]}
+    net.fact("graph", nodes=4, chain=["MseLoss"], shortest=[1, 1], longest=[1, 1], **rows)
+    measured = {"calls": np.array([13.0]), "signal_first": np.array([1.0]), "signal_last": np.array([1e-6])}
+    return net.train(60, stats=lambda _: measured)
+
+
 @silent("exploding-gradients", "grows slowly over depth")
 def slowly_growing_over_depth() -> Net:
     net = Net(10)

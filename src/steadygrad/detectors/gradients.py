@@ -60,7 +60,7 @@ def time_decades(view: View) -> tuple[float, str, int]:
                 best = (decades, view.sites[fact.data["site"]].name, len(flow))
     first, last, calls = (view.site(k) for k in ("signal_first", "signal_last", "calls"))
     for site in view.sites:
-        if len(calls) and largest(calls[:, site.index]) >= 8 and (site.params or view.reused):
+        if len(calls) and largest(calls[:, site.index]) >= 8 and _recurs(view, site):
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.log10(first[:, site.index] / last[:, site.index])
             ratio = ratio[np.isfinite(ratio)]
@@ -68,6 +68,15 @@ def time_decades(view: View) -> tuple[float, str, int]:
                 if abs(decades) > abs(best[0]):
                     best = (decades, site.name, int(largest(calls[:, site.index])))
     return best
+
+
+def _recurs(view: View, site: SiteInfo) -> bool:
+    """Whether one forward pass runs a site again and again.
+
+    The evaluations of a closure and the micro-batches of a step run it many times too, each in a graph of its own.
+    """
+    seen = set(view.graph.get("parameters", ()))
+    return bool(view.reused) or any(row not in seen for row in site.params)
 
 
 # -- exploding ----------------------------------------------------------------------------------------------------
@@ -87,9 +96,7 @@ def _exploding(view: View) -> Iterator[Symptom]:
         yield Symptom("exploding-gradients", "critical", worst.name, 1, _last(view), evidence, message)
     decades, site, length = time_decades(view)
     if decades > 3:
-        message = (
-            f"the gradient grows by a factor of 1e{decades:.0f} on its way back through {length} time steps of {site}"
-        )
+        message = f"the gradient grows by a factor of 1e{decades:.0f} on its way back through {length} time steps of {site or 'the model'}"
         evidence = {"decades": decades, "time_steps": float(length)}
         yield Symptom("exploding-gradients", "critical", site, 1, _last(view), evidence, message)
 
@@ -153,7 +160,7 @@ def _vanishing(view: View) -> Iterator[Symptom]:
         yield from _starved_layers(view)
     decades, site, length = time_decades(view)
     if decades < -4 and view.loss is not None and not view.interleaved and has_stalled(view.loss):
-        message = f"the gradient shrinks by a factor of 1e{-decades:.0f} on its way back through {length} time steps of {site}"
+        message = f"the gradient shrinks by a factor of 1e{-decades:.0f} on its way back through {length} time steps of {site or 'the model'}"
         evidence = {"decades": decades, "time_steps": float(length)}
         yield Symptom("vanishing-gradients", "warning", site, 1, _last(view), evidence, message)
 
