@@ -84,6 +84,12 @@ for step in range(100):
 """
 
 CASES = {
+    "several statements on one line": Case("""
+net = nn.Linear(4, 4); opt = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(3):
+    loss = torch.log(F.relu(net(x)) * 0).mean()  # here
+    opt.zero_grad(); loss.backward(); opt.step()
+""", "log"),
     "random augmentation on the way into the model": Case(AUGMENTED, "exp"),
     "log of zero in the loss": Case(PLAIN.format(loss="loss = torch.log(F.relu(net(x)) * 0).mean()  # here"), "log"),
     "sqrt at zero, backward only": Case(PLAIN.format(
@@ -345,6 +351,8 @@ def test_source_that_cannot_be_read_is_said(how: str) -> None:
     found = session.history.facts("origin")[0].data
     assert not found["found"]
     assert "source" in found["why"]
+    said = {check.check: check.why for check in session.diagnosis().checks_not_run}
+    assert said["unstable-operation"] == f"where the first NaN or Inf came from is not known: {found['why']}"
 
 
 def test_a_replay_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def diagnose(history: History, symptoms: Sequence[Symptom], view: View | None = 
     view = view or View(history)
     causes = rank(Findings(view, tuple(symptoms)))
     gaps = _observation_gaps(view)
-    not_run = [*checks_not_run(view), *gaps] if view.streams else gaps
+    not_run = [*checks_not_run(view), *numerics.untraced(view), *gaps] if view.streams else gaps
     found = tuple(symptoms) or tuple(latent(cause, history) for cause in causes[:1] if cause.confidence >= CERTAIN)
     if found:
         return Diagnosis("unhealthy", found, tuple(causes), (), tuple(not_run))

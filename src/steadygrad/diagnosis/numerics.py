@@ -10,7 +10,7 @@ import numpy as np
 from steadygrad.detectors.nonfinite import ORDINARY_SKIPS, place
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings
 from steadygrad.online import median
-from steadygrad.records import ParameterInfo
+from steadygrad.records import NotRun, ParameterInfo
 from steadygrad.view import View
 
 HALF = ("float16", "bfloat16")
@@ -31,6 +31,15 @@ POLES = {
 def origins(view: View) -> list[dict[str, Any]]:
     """Traced origins of non-finite values."""
     return [dict(f.data) for f in view.history.facts("origin") if f.data.get("found")]
+
+
+def untraced(view: View) -> list[NotRun]:
+    """Where the first non-finite value came from, if that was looked for in vain: what stood in the way."""
+    facts = view.history.facts("origin")
+    if not facts or origins(view) or view.history.facts("bad-batch"):
+        return []
+    why = facts[0].data.get("why", "the replay named no operation")
+    return [NotRun("unstable-operation", f"where the first NaN or Inf came from is not known: {why}")]
 
 
 def _operation(op: str) -> str | None:

@@ -116,11 +116,12 @@ def _bodies(node: ast.AST) -> list[list[ast.stmt]]:
 
 
 def _statement_path(tree: ast.AST, line: int) -> list[ast.stmt]:
-    """Statements that enclose a line, outermost first."""
+    """Statements that enclose a line, outermost first; of several on one line that which calls ``backward``."""
     for body in _bodies(tree):
-        for statement in body:
-            if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
-                return [statement, *_statement_path(statement, line)]
+        there = [s for s in body if s.lineno <= line <= (s.end_lineno or s.lineno)]
+        if there:
+            statement = next((s for s in there if _backward_operand(s) is not None), there[0])
+            return [statement, *_statement_path(statement, line)]
     return []
 
 
