@@ -358,6 +358,7 @@ def test_a_script_that_does_not_train_says_so_and_keeps_its_code(home: Path) -> 
         (("run", "--every", "0", "idle.py"), "--every"),
         (("run", "--apply", "clipnorm", "idle.py"), "Did you mean 'clip-norm'"),
         (("run", "--apply", "clip-norm:much", "idle.py"), "must be a positive number"),
+        (("run", "--apply", "clip-norm:1@encoder", "idle.py"), "takes no place"),
         (("idle.py", "--lr", "1"), "steadygrad run idle.py --lr 1"),
         (("run", "--no-such-option", "idle.py"), "no-such-option"),
         (("report", "missing"), "has none"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from steadygrad.errors import InputError
 from steadygrad.interventions import (
     activation,
     clipping,
@@ -64,6 +65,12 @@ APPLY: dict[str, tuple[Apply, str]] = {
     "attach-parameters": (plumbing.attach_parameters, "every parameter with a gradient is in an optimizer"),
 }
 
+#: Those that can be applied to one module or line; the others act on whole updates, batches or losses.
+PLACED = frozenset({
+    "swap-activation", "add-normalization", "guard-operation", "reinit-xavier", "reinit-kaiming", "reinit-orthogonal",
+    "reinit-lsuv",
+})  # fmt: skip
+
 
 def install(specs: Sequence[RemedySpec], *, notes: Notes | None = None) -> Callable[[], None]:
     """Put remedies in place for this process and thread. Returns what takes them back.
@@ -74,12 +81,17 @@ def install(specs: Sequence[RemedySpec], *, notes: Notes | None = None) -> Calla
             "refused: ..." with the reason, at the latest when it is taken back.
 
     Raises:
-        InputError: a value that the remedy does not take.
+        InputError: a value that the remedy does not take, or a place where it takes none.
     """
     stage = Stage()
     reports: list[Report] = []
     try:
         for spec in specs:
+            if spec.place and spec.code not in PLACED:
+                raise InputError(
+                    f"{spec.code} acts on the whole script and takes no place; received {spec.place!r}. "
+                    f"Leave out '@{spec.place}'; a place is taken by {', '.join(sorted(PLACED))}."
+                )
             if spec.code in APPLY:
                 apply, waiting = APPLY[spec.code]
                 reports.append(Report(spec, waiting, notes if notes is not None else []))
