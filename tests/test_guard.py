@@ -412,6 +412,15 @@ def test_a_saved_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert [s.step for s in second.guard.ring.held] == [s.step for s in whole.guard.ring.held]
 
 
+def test_what_a_guard_has_not_saved_is_refused(tmp_path: Path) -> None:
+    training = Training()
+    torch.save(training.model.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"was not written by Guard\.save: it has no guard, ring, training"):
+        training.guard.load(tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"not the state of a Guard: it has no .*damping_left"):
+        training.guard.load_state_dict({"step": 3})
+
+
 def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training()
     training.good()

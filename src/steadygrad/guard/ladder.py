@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,7 +284,12 @@ class Guard:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a stored state."""
+        """Continue from a stored state.
+
+        Raises:
+            InputError: it is not a guard's.
+        """
+        _check_parts(state, self.state_dict().keys(), "this is not the state of a Guard")
         self.step, self._damping_left = int(state["step"]), int(state["damping_left"])
         self._next_snapshot = int(state["next_snapshot"])
         self._bad = list(state["bad"])
@@ -316,9 +321,16 @@ class Guard:
         if self._subject is None:
             raise InputError("nothing to load into: give the guard to a Stepper first")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_parts(state, {"training", "guard", "ring"}, f"{path} was not written by Guard.save")
         self._subject.restore(state["training"], rng=True)
         self.load_state_dict(state["guard"])
         self.ring.held = [Snapshot(**snapshot) for snapshot in state["ring"]]
+
+
+def _check_parts(state: object, parts: Set[str], otherwise: str) -> None:
+    missing = parts - (state.keys() if isinstance(state, dict) else set())
+    if missing:
+        raise InputError(f"{otherwise}: it has no {', '.join(sorted(missing))}")
 
 
 def _check(settings: dict[str, Any]) -> None:
