@@ -21,7 +21,9 @@ COLOURS = {"holds": "green", "does not hold": "red", "holds only when": "yellow"
 
 
 def lab(  # noqa: PLR0917
-    name: Annotated[str | None, typer.Argument(help="An experiment, or `all`. Leave it out for a list.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="An experiment, or `all`. Leave it out for a list.", metavar="EXPERIMENT")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="How many seeds.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, one thread each.")] = 2,

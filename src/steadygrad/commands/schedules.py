@@ -26,7 +26,10 @@ POINTS = 2000
 ENDLESS = 1000
 
 _Words = Annotated[
-    list[str], typer.Argument(help='Schedules as text, e.g. "warmup(200) > cosine(800)". Several are compared.')
+    list[str],
+    typer.Argument(
+        help='Schedules as text, e.g. "warmup(200) > cosine(800)". Several are compared.', metavar="SCHEDULE"
+    ),
 ]
 
 

@@ -13,8 +13,8 @@ def anchored(path: None) -> None: ...
 def anchored(path: Path | None) -> Path | None:
     """The path from the root on; ``-``, which stands for a stream, is left as it is.
 
-    >>> anchored(Path("run")) == Path.cwd() / "run", anchored(Path("-")), anchored(None)
-    (True, PosixPath('-'), None)
+    >>> anchored(Path("run")) == Path.cwd() / "run", str(anchored(Path("-"))), anchored(None)
+    (True, '-', None)
     """
     return path if path is None or str(path) == "-" else path.absolute()
 
