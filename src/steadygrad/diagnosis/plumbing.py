@@ -57,7 +57,7 @@ def _tiny_batch(findings: Findings, argument: Argument) -> None:
         argument.location = findings.view.sites[index].name
         argument.add(
             0.95,
-            f"{count(len(tiny), 'BatchNorm layer')} of batches of {rows:.0f}: {values:.0f} values per channel to average",
+            f"batches of {rows:.0f} feed {count(len(tiny), 'BatchNorm layer')} ({values:.0f} values per channel)",
         )
 
 
