@@ -46,15 +46,10 @@ def _too_large(findings: Findings, argument: Argument) -> None:
     others = [g for r, g in gains.items() if r != top]
     alone = len(large) == 1 or (bool(others) and gain > 4 * float(np.median(others)))
     argument.location = _drawn(view, top if alone else min(large))
-    size = "one layer starts" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices start"
-    weight = 0.85 * ramp(gain, LARGEST_USUAL, 8)
     expected = expected_loss(view)
     far_off = expected is not None and expected[0] > 1.5 * expected[1] + 0.3
-    typical = float(np.median(list(gains.values())))
-    if not findings.trouble and not far_off:
-        weight *= 0.8 if typical > 5 and not view.has_norm else 0.4
-    elif findings.learning and not far_off and not findings.has("exploding-gradients", "non-finite"):
-        weight *= 0.7
+    weight = 0.85 * ramp(gain, LARGEST_USUAL, 8) * _harm(findings, float(np.median(list(gains.values()))), far_off)
+    size = "one layer starts" if len(large) == 1 else f"{len(large)} of {len(gains)} weight matrices start"
     kaiming, most = gain / math.sqrt(2), " most" if len(large) > 1 else ""
     argument.add(weight, f"{size} {kaiming:.1f}x larger than Kaiming's value would be ({name}{most})")
     if expected is not None and far_off:
@@ -67,6 +62,16 @@ def _too_large(findings: Findings, argument: Argument) -> None:
         argument.add(0.4, "units are saturated before any update")
     if view.has_norm and gain < 20 and not far_off:
         argument.doubt(0.3, "normalisation layers absorb the scale of the weights before them")
+
+
+def _harm(findings: Findings, typical: float, far_off: bool) -> float:
+    """How much large weights count by what came of them: little where the run does well, or nothing was found wrong."""
+    if far_off:
+        return 1.0
+    if not findings.trouble:
+        return 0.8 if typical > 5 and not findings.view.has_norm else 0.4
+    unharmed = findings.learning and not findings.has("exploding-gradients", "non-finite")
+    return 0.7 if unharmed else 1.0
 
 
 def _left_zero(view: View, row: int) -> bool:
@@ -82,15 +87,23 @@ def _too_small(findings: Findings, argument: Argument) -> None:
     if not small or not findings.trouble:
         return
     worst = min(small, key=lambda r: small[r])
-    share = len(small) / len(gains)
+    share, gain = len(small) / len(gains), small[worst]
     argument.location = _drawn(view, worst if share < 0.5 else min(small))
-    gain = small[worst]
     typical = float(np.median(list(small.values()))) if share >= 0.5 else gain
     weight = 0.8 * ramp(SMALLEST_USUAL / max(typical, 1e-30), 1.5, 15)
     argument.add(
         weight * (1.0 if share > 0.3 or gain < 0.02 else 0.6),
         f"{len(small)} of {len(gains)} weight matrices start {math.sqrt(2) / max(gain, 1e-30):.3g}x smaller than Kaiming's value",
     )
+    _shrinks(view, argument, gains)
+    if findings.learning:
+        argument.doubt(0.7, "the loss falls all the same")
+    if view.depth < view.longest_path / 3:
+        argument.doubt(0.3, "shortcuts carry the signal past the small layers")
+
+
+def _shrinks(view: View, argument: Argument, gains: dict[int, float]) -> None:
+    """What such weights do over depth before any update: measured, or else by their product."""
     decades, _, measured = scale_decades(view)
     product = float(np.sum(np.log10(np.maximum(list(gains.values()), 1e-30))))
     if not measured and product < -3 and view.depth >= 3:
@@ -99,13 +112,8 @@ def _too_small(findings: Findings, argument: Argument) -> None:
         argument.add(0.5, f"before any update the activation scale shrinks by 1e{-decades:.0f} over depth")
     flow = depth_flow(view, 0) if view.samples else None
     if flow is not None and flow.decades < -2:
-        argument.add(
-            0.4, f"before any update the gradient shrinks by 1e{-flow.decades:.0f} back to {flow.sites[0].name}"
-        )
-    if findings.learning:
-        argument.doubt(0.7, "the loss falls all the same")
-    if view.depth < view.longest_path / 3:
-        argument.doubt(0.3, "shortcuts carry the signal past the small layers")
+        back = f"back to {flow.sites[0].name}"
+        argument.add(0.4, f"before any update the gradient shrinks by 1e{-flow.decades:.0f} {back}")
 
 
 TOO_LARGE = CauseRule(

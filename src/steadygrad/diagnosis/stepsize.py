@@ -152,12 +152,18 @@ def _too_low(findings: Findings, argument: Argument) -> None:
     )
     if shape.relative_drop > 0 and straightness(view) > 0.9 and shape.drop > 3:
         argument.add(0.4, "the loss falls slowly along a straight line")
+    _doubt_small_rate(findings, argument)
+
+
+def _doubt_small_rate(findings: Findings, argument: Argument) -> None:
+    """What else makes steps small: a gradient that does not arrive, or a clip."""
+    view = findings.view
     flow = depth_flow(view, 0) if view.samples else None
     if flow is not None and flow.decades < -3:
         argument.doubt(0.5, f"the gradient fades by 1e{-flow.decades:.0f} on its way to the first layers")
     if findings.has("vanishing-gradients", "dead-units", "zero-gradients"):
         argument.doubt(0.7, "the gradient itself is missing: a larger rate would not bring it back")
-    if view.main is not None and any(choking(view, s) is not None for s in view.streams):
+    if any(choking(view, s) is not None for s in view.streams):
         argument.doubt(0.6, "the clip is what makes the steps small")
 
 

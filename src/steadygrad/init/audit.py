@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -208,30 +208,35 @@ def _with_choice(row: Scale, choice: Choice | None) -> Scale:
 
 
 def _problems(rows: list[Scale]) -> list[str]:
-    found = []
+    # A gradient travels from the last layer to the first.
+    forward, backward = [r.forward for r in rows], [r.backward for r in reversed(rows)]
+    return [*_off_rule(rows), *_drift("forward", forward), *_drift("backward", backward)]
+
+
+def _off_rule(rows: list[Scale]) -> Iterator[str]:
+    """Weights far from the deviation that their rule gives: one by one, or where there are many all together."""
     off = [row for row in rows if row.rule_std > 0 and not 1 / OFF <= row.off <= OFF]
-    for row in off if len(off) < 4 else []:
-        found.append(
-            f"{row.name} has a standard deviation of {row.std:.3g}, {row.off:.2g} times that of its rule "
-            f"({row.rule}, {row.rule_std:.3g})"
-        )
     if len(off) >= 4:
         low, high = min(row.off for row in off), max(row.off for row in off)
-        found.append(
+        yield (
             f"{len(off)} of {len(rows)} weights have a standard deviation of {low:.2g} to {high:.2g} times that of "
             f"their rules; the first is {off[0].name}"
         )
-    # A gradient travels from the last layer to the first.
-    for what, scales in (
-        ("forward", [r.forward for r in rows]),
-        ("backward", [r.backward for r in reversed(rows)]),
-    ):
-        known = [s for s in scales if not math.isnan(s)]
-        if any(not math.isfinite(s) or s == 0 for s in known):
-            found.append(f"the {what} scale is zero or infinite in some layer")
-        elif len(known) > 2 and not 1 / DRIFT <= known[-1] / known[0] <= DRIFT:
-            whole = known[-1] / known[0]
-            word = "grows" if whole > 1 else "shrinks"
-            each = whole ** (1 / (len(known) - 1))
-            found.append(f"the {what} scale {word} by {each:.2g} per layer, {whole:.2g} over {len(known)} layers")
-    return found
+        return
+    for row in off:
+        yield (
+            f"{row.name} has a standard deviation of {row.std:.3g}, {row.off:.2g} times that of its rule "
+            f"({row.rule}, {row.rule_std:.3g})"
+        )
+
+
+def _drift(what: str, scales: list[float]) -> Iterator[str]:
+    """A scale that grows or shrinks from layer to layer, in the order of travel."""
+    known = [s for s in scales if not math.isnan(s)]
+    if any(not math.isfinite(s) or s == 0 for s in known):
+        yield f"the {what} scale is zero or infinite in some layer"
+    elif len(known) > 2 and not 1 / DRIFT <= known[-1] / known[0] <= DRIFT:
+        whole = known[-1] / known[0]
+        word = "grows" if whole > 1 else "shrinks"
+        each = whole ** (1 / (len(known) - 1))
+        yield f"the {what} scale {word} by {each:.2g} per layer, {whole:.2g} over {len(known)} layers"
