@@ -17,7 +17,7 @@ import pytest
 
 from steadygrad import __version__
 from steadygrad.replay import replay
-from steadygrad.store import Run, to_json
+from steadygrad.store import Recorder, Run, to_json
 
 COMMAND = [sys.executable, "-m", "steadygrad.cli"]
 
@@ -485,6 +485,19 @@ def test_list_shows_odd_names_and_damaged_runs(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "[red]odd[bold]" in done.out
     assert "damaged" in done.out
+
+
+def test_what_standard_output_cannot_encode_is_escaped(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "größe", {"script": "größe.py"}):
+        pass
+    program = "import sys; sys.stdout.reconfigure(encoding='ascii'); from steadygrad.cli import main; main()"
+    done = call("list", ".", cwd=tmp_path, command=[sys.executable, "-c", program])
+    assert (done.code, done.err) == (0, "")
+    assert r"gr\xf6\xdfe.py" in done.out
+
+
+def test_remedies_say_how_they_are_written(tmp_path: Path) -> None:
+    assert "Written code[:value][@place]; " in call("remedies", cwd=tmp_path).out
 
 
 def test_list_of_nothing_says_how_to_make_a_run(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -233,10 +234,25 @@ app.command()(lab)
 app.add_typer(schedules.app, name="schedules")
 
 
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """What standard output cannot encode is escaped: a log may be plain ASCII. For our words, not for the script's."""
+    stream, errors = sys.stdout, getattr(sys.stdout, "errors", None)
+    if errors is None or not hasattr(stream, "reconfigure"):
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
+
+
 def main() -> None:
     """Entry point: errors of ours are one line, never a traceback."""
     try:
-        code = app(standalone_mode=False) or 0
+        with _escaped():
+            code = app(standalone_mode=False) or 0
         for work in _later:
             code = work()
     except SteadyGradError as error:

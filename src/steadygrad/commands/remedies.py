@@ -23,5 +23,8 @@ def remedies() -> None:
     console = Console()
     console.print(table)
     console.print(
-        "\nWritten code[:value][@place]; the value and the place may be left out.", style="dim", highlight=False
+        "\nWritten code[:value][@place]; the value and the place may be left out.",
+        style="dim",
+        highlight=False,
+        markup=False,
     )
