@@ -165,6 +165,14 @@ def test_gradients_are_cleared_where_lbfgs_evaluates() -> None:
     assert patch.index("zero_grad") < patch.index("backward") < patch.index("optimizer.step(closure)")
 
 
+@pytest.mark.parametrize(("ratio", "told"), [(0.5, True), (2e-3, False)])
+def test_what_a_lower_rate_would_do_is_told_where_it_is_known(ratio: float, told: bool) -> None:
+    """Where the updates are of a usual size, a tenth of the rate is a first try and no more."""
+    text = text_of("lower-lr", Net().train(60, loss=flat, ratio=ratio).history())
+    assert ("about 0.2%" in text.why) is told
+    assert ("lr=0.01)" in text.patch) is not told, text.patch
+
+
 def test_an_explosion_does_not_set_the_threshold() -> None:
     threshold, _ = good_threshold(View(broken().history())) or (math.inf, 0.0)
     assert threshold < 1e4, "the norms end at 1e7; those before it count"

@@ -35,19 +35,21 @@ def _rate_line(view: View, *, lower: bool) -> str:
 
 
 def _lower_words(view: View, cause: Cause) -> tuple[str, str]:
-    return (
-        "Smaller steps stay where the loss is still well described by its gradient; at this rate a typical step would "
-        "change the weights by about 0.2%.",
-        _rate_line(view, lower=True),
-    )
+    why = f"Smaller steps stay where the loss is still well described by its gradient{_expected(view, lower=True)}."
+    return why, _rate_line(view, lower=True)
 
 
 def _raise_words(view: View, cause: Cause) -> tuple[str, str]:
-    return (
-        "The signals are healthy but the weights hardly move; at this rate a typical step would change them by about "
-        "0.2%.",
-        _rate_line(view, lower=False),
-    )
+    why = f"The signals are healthy but the weights hardly move{_expected(view, lower=False)}."
+    return why, _rate_line(view, lower=False)
+
+
+def _expected(view: View, *, lower: bool) -> str:
+    """What the proposed rate would do, where it follows from the run's updates and is no mere tenth or tenfold."""
+    found = good_rate(view)
+    if by_hand(view) or found is None or _rate(view, lower=lower) != found:
+        return ""
+    return "; at this rate a typical step would change the weights by about 0.2%"
 
 
 def _spread(view: View, *, lower: bool, usual: tuple[float, ...]) -> list[str]:
