@@ -85,7 +85,7 @@ class Observed(Search):
 
     def _observe(self) -> History:
         attempt = self._run([self._job(CONTROL, 0, Rule(self.settings.steps))], math.inf)[0]
-        self.control, self.diagnosis, self.plain_seconds = [attempt.result], SICK, 100.0
+        self.control, self.diagnosis, self.clock.plain = [attempt.result], SICK, 100.0
         history = History()
         history.add(StepRecord(1, loss=1.0))
         return history
@@ -248,11 +248,11 @@ def test_time_is_kept_for_repetitions_at_the_pace_that_trials_have() -> None:
         Script(("train.py",), "."), Settings(budget=30.0),
         folder=Path("none"), backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
     )  # fmt: skip
-    found._alone = 1.0
-    before = found._affordable(least=0)
+    found.clock.alone = 1.0
+    before = found.clock.affordable(least=0)
     found.run()
     assert before == pytest.approx(60 - 8, abs=1)  # thirty seconds, two at a time, but for eight repetitions
-    assert found._affordable(least=0) == pytest.approx(20 - 8, abs=1)
+    assert found.clock.affordable(least=0) == pytest.approx(20 - 8, abs=1)
 
 
 class Late(Bench):

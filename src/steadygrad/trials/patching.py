@@ -44,7 +44,7 @@ def with_change(result: FixResult, search: Search) -> FixResult:
     tried: list[tuple[Standing, Patch]] = []
     for best in search.recommendable():
         tried.append((best, patch_for(search, best, search.history)))
-        if tried[-1][1].verified is not False or search.time_left <= 0:
+        if tried[-1][1].verified is not False or search.clock.left <= 0:
             break
     best, patch = next((pair for pair in tried if pair[1].verified), tried[0])
     failed = [title(s.candidate) for s, p in tried if s is not best and p.verified is False] if patch.verified else []

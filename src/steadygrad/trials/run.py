@@ -82,7 +82,7 @@ def _with_patch(result: FixResult, search: Search, *, write: bool) -> FixResult:
         return result
     result = with_change(result, search)
     remarks = (*result.remarks, write_patch(search.script, result.patch)) if write else result.remarks
-    return replace(result, remarks=remarks, seconds=search.seconds)
+    return replace(result, remarks=remarks, seconds=search.clock.seconds)
 
 
 def _propose(history: History, diagnosis: Diagnosis, limit: int) -> list[Candidate]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from threading import Lock
 
 from steadygrad.history import History
@@ -15,6 +14,7 @@ from steadygrad.records import Candidate, Diagnosis, NotRun, TrialResult
 from steadygrad.remedies import alike, nearby
 from steadygrad.replay import load, replay
 from steadygrad.store import Run
+from steadygrad.trials.clock import Clock
 from steadygrad.trials.combining import pairs
 from steadygrad.trials.job import Attempt, Job, Script
 from steadygrad.trials.judge import (
@@ -39,12 +39,6 @@ from steadygrad.wording import count, listed
 
 CONTROL = Candidate((), "", "the script as it is", "control")
 PATCHED = Candidate((), "", "the script with the remedy written in", "patched")
-#: The whole search takes no more than this many times the script's own time, unless a budget is given ...
-TIMES = 10.0
-#: ... or this many seconds, which even a script of a moment may cost.
-AT_LEAST = 15.0
-#: Of a budget, the control takes no more than this share.
-CONTROL_SHARE = 0.2
 #: A run in which nothing is wrong yet goes on to this many times the steps.
 EXTEND = 5
 #: Candidates tried before the others, which are then stopped when they fall behind these.
@@ -76,7 +70,7 @@ class Search:
     ) -> None:
         self.script, self.settings, self.folder = script, settings, folder
         self._backend, self._propose, self._display = backend, propose, display
-        self._started = time.monotonic()
+        self.clock = Clock(settings, repeated=LEADERS + 1)
         self._number = 0
         self._lock = Lock()
         self.attempts: dict[Candidate, list[TrialResult]] = {}
@@ -84,13 +78,10 @@ class Search:
         self.diagnosis = Diagnosis("unknown")
         self.history = History()
         self.steps = settings.steps
-        self.plain_seconds = 0.0
         self.remarks: list[str] = []
         self._rank: dict[Candidate, int] = {}
         self._adversarial = False
         self._rate = math.nan
-        self._alone = 0.0  # seconds of the control
-        self._lasted: list[float] = []  # seconds of trials, which run beside each other
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -100,7 +91,7 @@ class Search:
         if self.diagnosis.verdict != "unhealthy" or not history.steps:
             return self.result()
         self._try(self._propose(history, self.diagnosis, PROPOSED))
-        if not self._leaders() and self.time_left > 0:
+        if not self._leaders() and self.clock.left > 0:
             self._try([c for c in self._propose(history, self.diagnosis, MORE) if c not in self.attempts])
         self._improve()
         self._repeat(self._leaders())
@@ -114,7 +105,7 @@ class Search:
         rule = Rule(self.settings.steps)
         job = self._job(CONTROL, 0, rule, extend=EXTEND * self.settings.steps, folder=str(self.folder))
         before = self._files() if self.script.isolation == "none" else None
-        attempt = self._run([job], self._started + (self.settings.budget or math.inf) * CONTROL_SHARE)[0]
+        attempt = self._run([job], self.clock.control_deadline)[0]
         self.control = [attempt.result]
         self._keep_apart(before)
         history = self._read()
@@ -146,8 +137,8 @@ class Search:
             self._settle_for_less(attempt.result)
         if attempt.result.status in ("finished", "cut") or attempt.limited or not attempt.result.steps:
             self.steps = attempt.result.steps
-        self._alone = attempt.script_seconds
-        self.plain_seconds = max(0.1, attempt.result.seconds - attempt.overhead)
+        self.clock.alone = attempt.script_seconds
+        self.clock.plain = max(0.1, attempt.result.seconds - attempt.overhead)
 
     def _settle_for_less(self, result: TrialResult) -> None:
         """The budget is short: what the control did in its share of it is what all trials do."""
@@ -179,7 +170,7 @@ class Search:
         for candidate in candidates:
             self._rank.setdefault(candidate, len(self._rank))
         controls = [c for c in candidates if c.kind != "remedy"]
-        remedies = [c for c in candidates if c.kind == "remedy"][: self._affordable()]
+        remedies = [c for c in candidates if c.kind == "remedy"][: self.clock.affordable(least=FIRST)]
         self._display.say("Trying remedies")
         no_op = [c for c in controls if c.kind == "no-op"]
         self._round([*no_op, *remedies[:FIRST]], 0)
@@ -189,7 +180,7 @@ class Search:
         """The best together with others that work by themselves, and with other numbers, while there is time for it."""
         for _ in range(IMPROVED):
             best = next(iter(self._leaders()), None)
-            fresh = self._variants(best)[: self._affordable(least=0)] if best is not None else []
+            fresh = self._variants(best)[: self.clock.affordable(least=0)] if best is not None else []
             if not fresh:
                 return
             for candidate in fresh:
@@ -210,7 +201,7 @@ class Search:
         rule = self._rule()
         together = leaders if len(self.control) > 1 else (CONTROL, *leaders)
         jobs = [self._job(c, s, rule) for s in range(1, self.settings.seeds) for c in together]
-        self._run(jobs, self._deadline(), keep=True)
+        self._run(jobs, self.clock.deadline, keep=True)
         if len(self.control) < self.settings.seeds:
             self.remarks.append("the time ran out before all seeds were repeated")
 
@@ -233,8 +224,7 @@ class Search:
         finite = [max(e, scale.floor) for e in ends if e is not None]  # what ends below the floor is as good
         best = min(finite, default=None) if scale.kind == "log" else None
         jobs = [self._job(c, seed, self._rule(None if c.changes_loss_scale else best)) for c in candidates]
-        reserve = self._trial_seconds * (self.settings.seeds - 1) * (LEADERS + 1) / self.settings.jobs
-        self._run(jobs, self._deadline() - reserve, keep=True)
+        self._run(jobs, self.clock.deadline - self.clock.reserve, keep=True)
 
     def _rule(self, best: float | None = None) -> Rule:
         first = self.control[0] if self.control and self.control[0].status == "finished" else None
@@ -243,7 +233,7 @@ class Search:
 
     def _job(self, candidate: Candidate, seed: int, rule: Rule, *, extend: int = 0, folder: str = "") -> Job:
         self._number += 1
-        timeout = 30 + 5 * self._trial_seconds if self._trial_seconds else 1e9
+        timeout = 30 + 5 * self.clock.trial if self.clock.trial else 1e9
         return Job(self._number, self.script, candidate, seed, rule, extend, folder, timeout)
 
     def _run(self, jobs: Sequence[Job], deadline: float, *, keep: bool = False) -> list[Attempt]:
@@ -265,34 +255,7 @@ class Search:
         kept.append(result)
         kept.sort(key=lambda r: r.seed)
         if result.status == "finished":
-            self._lasted.append(result.seconds)
-
-    # -- time ---------------------------------------------------------------------------------------------------
-
-    @property
-    def _trial_seconds(self) -> float:
-        """What a trial takes: as long as the control at first, longer where trials are in each other's way."""
-        return max(self._alone, median(self._lasted) if self._lasted else 0.0)
-
-    @property
-    def seconds(self) -> float:
-        """Since the search was made."""
-        return time.monotonic() - self._started
-
-    def _deadline(self) -> float:
-        limit = self.settings.budget or max(AT_LEAST, TIMES * self.plain_seconds)
-        return self._started + limit
-
-    @property
-    def time_left(self) -> float:
-        """Seconds until the search has to end; negative afterwards."""
-        return self._deadline() - time.monotonic()
-
-    def _affordable(self, least: int = FIRST) -> int:
-        """How many candidates there is time for, when the leaders are to be repeated as well; so many in any case."""
-        repeats = (self.settings.seeds - 1) * (LEADERS + 1)
-        runs = self.time_left * self.settings.jobs / max(0.1, self._trial_seconds) - repeats
-        return max(least, int(runs))
+            self.clock.lasted(result.seconds)
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -352,7 +315,7 @@ class Search:
             diagnosis=confirmed(self.diagnosis, standings, best),
             scale=scale.kind,
             noise=self._noise(scale),
-            seconds=self.seconds,
-            plain_seconds=self.plain_seconds,
+            seconds=self.clock.seconds,
+            plain_seconds=self.clock.plain,
             remarks=(*self.remarks, *untried(standings)),
         )
