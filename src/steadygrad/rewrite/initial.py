@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -24,24 +25,37 @@ _MATRIX = re.compile(r"dim\(\) *(>|>=|==) *[12]|ndim|len\(.*shape\)")
 _RECURRENT = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A function of ``torch.nn.init`` with its settings, in which ``{w}`` stands for the weight."""
+
+    name: str
+    settings: str = ""
+
+    def of(self, weight: str, name: str = "") -> str:
+        """How it is called for a weight, under its own name or another."""
+        given = [part for part in (weight, self.settings.replace("{w}", weight)) if part]
+        return f"{name or self.name}({', '.join(given)})"
+
+
 def reinit_kaiming(task: Task) -> None:
     """Variance 2 / fan_in, which keeps the scale through ReLU layers."""
     if task.spec.value == "bias":
         return _biases(task)
     gain = task.positive(math.sqrt(2))
     if math.isclose(gain, math.sqrt(2), rel_tol=1e-3):
-        _redraw(task, "kaiming_normal_", 'nonlinearity="relu"')
+        _redraw(task, Rule("kaiming_normal_", 'nonlinearity="relu"'))
     elif gain == 1.0:
-        _redraw(task, "kaiming_normal_", 'nonlinearity="linear"')
+        _redraw(task, Rule("kaiming_normal_", 'nonlinearity="linear"'))
     else:
-        _redraw(task, "normal_", f"std={gain:g} / {{w}}[0].numel() ** 0.5")
+        _redraw(task, Rule("normal_", f"std={gain:g} / {{w}}[0].numel() ** 0.5"))
     return None
 
 
 def reinit_xavier(task: Task) -> None:
     """Variance 2 / (fan_in + fan_out)."""
     gain = task.positive(1.0)
-    _redraw(task, "xavier_normal_", f"gain={gain:g}" if gain != 1.0 else "")
+    _redraw(task, Rule("xavier_normal_", f"gain={gain:g}" if gain != 1.0 else ""))
 
 
 def reinit_orthogonal(task: Task) -> None:
@@ -49,24 +63,24 @@ def reinit_orthogonal(task: Task) -> None:
     if re.search(r"\.half\(\)|float16", task.script.source):
         raise Refused("torch has no orthogonal matrices in half precision")
     gain = task.positive(1.0)
-    _redraw(task, "orthogonal_", f"gain={gain:g}" if gain != 1.0 else "")
+    _redraw(task, Rule("orthogonal_", f"gain={gain:g}" if gain != 1.0 else ""))
 
 
-def _redraw(task: Task, rule: str, settings: str) -> None:
+def _redraw(task: Task, rule: Rule) -> None:
     models = Models(task.script, task.names, task.training)
     if not models.roots and not models.classes:
-        return plain_tensors(task, rule)
+        return plain_tensors(task, rule.name)
     draws = [(call, weight) for call, weight in _draws(task) if _is_meant(task, call, weight)]
     if not draws and not task.place_line and _clear_biases(task):
         return None
     if draws and not any(_mixes_embeddings(task, call) for call, _ in draws):
         for call, weight in draws:
-            _another_rule(task, call, weight, rule, settings)
+            _another_rule(task, call, weight, rule)
         _clear_biases(task)
         return None
-    own = own_parameters(task, rule)
+    own = own_parameters(task, rule.name)
     others = _kinds(task) or any(task.names.calls(*_RECURRENT))
-    return None if own and not others else _loop(task, rule, settings)
+    return None if own and not others else _loop(task, rule)
 
 
 # -- where the script draws them --------------------------------------------------------------------------------
@@ -129,14 +143,13 @@ def _mixes_embeddings(task: Task, call: cst.CSTNode) -> bool:
     return any("Embedding" in task.script.text(test) for test in _tests(task, call))
 
 
-def _another_rule(task: Task, node: cst.CSTNode, weight: str, rule: str, settings: str) -> None:
-    name = task.names.spell(f"torch.nn.init.{rule}")
+def _another_rule(task: Task, node: cst.CSTNode, weight: str, rule: Rule) -> None:
+    name = task.names.spell(f"torch.nn.init.{rule.name}")
     if isinstance(node, cst.Call) and task.names.of(node.func):
         base = dotted(node.func).rpartition(".")[0]
-        name = f"{base}.{rule}" if base else name
-    given = ", ".join(part for part in (weight, settings.replace("{w}", weight)) if part)
-    task.script.replace(node, f"{name}({given})")
-    task.say(f"{weight} is drawn by {rule}", node)
+        name = f"{base}.{rule.name}" if base else name
+    task.script.replace(node, rule.of(weight, name))
+    task.say(f"{weight} is drawn by {rule.name}", node)
 
 
 def _clear_biases(task: Task) -> bool:
@@ -156,38 +169,40 @@ def _clear_biases(task: Task) -> bool:
 # -- a loop that draws them again -------------------------------------------------------------------------------
 
 
-def _loop(task: Task, rule: str, settings: str) -> None:
+def _loop(task: Task, rule: Rule) -> None:
     """Right before the optimizer is built, when all that the script does to the weights is done."""
-    built = task.training.need_optimizers()[0]
-    roots = list(dict.fromkeys(_models_of(task, built.call)))
+    built = task.training.need_optimizers()[0].call
+    roots = list(dict.fromkeys(_models_of(task, built)))
     only = task.spec.place and not task.place_line
     if not roots or (only and len(roots) > 1):
-        raise Refused("the model was not found where the optimizer is built", task.script.line(built.call))
+        raise Refused("the model was not found where the optimizer is built", task.script.line(built))
     if only:
-        return _one_layer(task, roots[0], built.call, rule, settings)
+        return _one_layer(task, roots[0], built, rule)
     root = roots[0] if len(roots) == 1 else f"{task.names.spell('torch.nn.ModuleList')}([{', '.join(roots)}])"
     if any(task.names.calls(*_RECURRENT)):
-        return _named_loop(task, root, built.call, rule, settings)
+        return _named_loop(task, root, built, rule)
     kinds = _kinds(task)
     if not kinds and task.hints.parameters:
-        raise Refused("its weights are in no linear or convolutional layer", task.script.line(built.call))
-    kinds = kinds or ["Linear"]
-    types = ", ".join(task.names.spell(f"torch.nn.{k}") for k in kinds)
+        raise Refused("its weights are in no linear or convolutional layer", task.script.line(built))
+    _layer_loop(task, root, built, rule, kinds or ["Linear"])
+    task.say(f"the weights of {' and '.join(roots)} are drawn anew by {rule.name}", built)
+    return None
+
+
+def _layer_loop(task: Task, root: str, built: cst.Call, rule: Rule, kinds: list[str]) -> None:
+    """Over all layers of these kinds; their biases are cleared, but for the last one's: it may hold what is known."""
     layer, layers, init = task.names.fresh("layer"), task.names.fresh("drawn"), task.names.spell("torch.nn.init")
-    given = ", ".join(part for part in (f"{layer}.weight", settings.replace("{w}", f"{layer}.weight")) if part)
-    shown = types if len(kinds) == 1 else f"({types})"
+    types = ", ".join(task.names.spell(f"torch.nn.{k}") for k in kinds)
     unit = task.script.indent
     task.script.before(
-        built.call,
-        f"{layers} = [m for m in {root}.modules() if isinstance(m, {shown})]",
+        built,
+        f"{layers} = [m for m in {root}.modules() if isinstance(m, {types if len(kinds) == 1 else f'({types})'})]",
         f"for {layer} in {layers}:",
-        f"{unit}{init}.{rule}({given})",
+        f"{unit}{init}.{rule.of(f'{layer}.weight')}",
         f"{unit}if {layer}.bias is not None and {layer} is not {layers}[-1]:",
         f"{unit}{unit}{init}.zeros_({layer}.bias)",
-        *_embeddings(task, root, layer, rule),
+        *_embeddings(task, root, layer, rule.name),
     )
-    task.say(f"the weights of {' and '.join(roots)} are drawn anew by {rule}", built.call)
-    return None
 
 
 def _kinds(task: Task) -> list[str]:
@@ -196,13 +211,13 @@ def _kinds(task: Task) -> list[str]:
     return [k for k in (*LINEAR[:1], *CONV) if k in seen or any(task.names.calls(k))]
 
 
-def _one_layer(task: Task, root: str, built: cst.Call, rule: str, settings: str) -> None:
+def _one_layer(task: Task, root: str, built: cst.Call, rule: Rule) -> None:
     """Only the layer that the remedy is meant for."""
     layer, init = _path(task, root), task.names.spell("torch.nn.init")
-    given = ", ".join(part for part in (f"{layer}.weight", settings.replace("{w}", f"{layer}.weight")) if part)
     has_bias = any(p.module and layer.endswith(_written(p.module)) and p.role == "bias" for p in task.hints.parameters)
-    task.script.before(built, f"{init}.{rule}({given})", *([f"{init}.zeros_({layer}.bias)"] if has_bias else []))
-    task.say(f"the weight of {layer} is drawn anew by {rule}", built)
+    drawn = f"{init}.{rule.of(f'{layer}.weight')}"
+    task.script.before(built, drawn, *([f"{init}.zeros_({layer}.bias)"] if has_bias else []))
+    task.say(f"the weight of {layer} is drawn anew by {rule.name}", built)
 
 
 def _path(task: Task, root: str) -> str:
@@ -272,10 +287,9 @@ def _embeddings(task: Task, root: str, layer: str, rule: str) -> list[str]:
     ]
 
 
-def _named_loop(task: Task, root: str, built: cst.Call, rule: str, settings: str) -> None:
+def _named_loop(task: Task, root: str, built: cst.Call, rule: Rule) -> None:
     """Models with recurrent layers: their matrices by name, those through time orthogonal."""
     name, p, init = task.names.fresh("name"), task.names.fresh("weight"), task.names.spell("torch.nn.init")
-    given = ", ".join(part for part in (p, settings.replace("{w}", p)) if part)
     unit = task.script.indent
     has_embedding = any(task.names.calls("Embedding"))
     emb = ' and "emb" not in name'.replace("name", name) if has_embedding else ""
@@ -285,11 +299,11 @@ def _named_loop(task: Task, root: str, built: cst.Call, rule: str, settings: str
         f'{unit}if "weight_hh" in {name}:',
         f"{unit}{unit}{init}.orthogonal_({p})",
         f"{unit}elif {p}.dim() > 1{emb}:",
-        f"{unit}{unit}{init}.{rule}({given})",
-        *(_named_embeddings(task, p, f"{init}.normal_") if emb and rule.startswith("xavier") else []),
+        f"{unit}{unit}{init}.{rule.of(p)}",
+        *(_named_embeddings(task, p, f"{init}.normal_") if emb and rule.name.startswith("xavier") else []),
         *([f'{unit}elif "bias" in {name}:', f"{unit}{unit}{init}.zeros_({p})"] if _drawn_biases(task) else []),
     )
-    task.say(f"the weights of {root} are drawn anew by {rule}", built)
+    task.say(f"the weights of {root} are drawn anew by {rule.name}", built)
 
 
 def _named_embeddings(task: Task, p: str, normal: str) -> list[str]:
