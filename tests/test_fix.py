@@ -489,6 +489,24 @@ def test_the_answer_says_what_a_person_needs(fixed: FixResult) -> None:
     assert "NOT verified: the changed script ends at 1.9, the trial at 0.2" in unlike
 
 
+def test_a_control_that_rises_is_compared_as_it_is_counted(fixed: FixResult) -> None:
+    """0.2 in place of 170 is no 0.1 of anything but of the first loss, as which a run that rises counts."""
+    control = replace(fixed.control[0], loss=170.0, curve=((1, 2.0), (300, 170.0)))
+    risen = replace(fixed, control=(control, *fixed.control[1:]))
+    assert fixed.recommended is not None
+    assert outcome(risen, fixed.recommended).startswith("the loss is 0.2, 0.1× of the 2 that it began with")
+    assert outcome(risen, fixed.recommended).endswith("; the script as it is rises to 170")
+    assert gain(risen, fixed.recommended) == "0.1× of its start"
+
+
+def test_lines_are_wrapped_but_for_the_change(fixed: FixResult) -> None:
+    long = replace(fixed, patch=replace(fixed.patch, diff=f"+{'y' * 150} = 1\n"), remarks=("word " * 40,))
+    lines = printed(long, width=60).splitlines()
+    assert f"  +{'y' * 150} = 1" in lines
+    assert max(len(line) for line in lines if "yyy" not in line) <= 60
+    assert not [line for line in lines if line != line.rstrip()]
+
+
 def test_names_from_the_script_cannot_format_the_terminal(fixed: FixResult) -> None:
     nasty = replace(fixed, script="[red]\x1b[31mtrain.py", remarks=("[bold]\x07",))
     assert "\x1b[31m" not in printed(nasty)

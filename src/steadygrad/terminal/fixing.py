@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steadygrad.records import TrialResult
-from steadygrad.terminal.text import one_line, sparkline
+from steadygrad.terminal.text import one_line, print_parts, sparkline
 from steadygrad.trials.job import Attempt, Job, title
 from steadygrad.trials.judge import Standing
 from steadygrad.trials.result import FixResult
@@ -107,9 +107,7 @@ class FixDisplay:
 
 def print_fix(result: FixResult, report: Path | None, console: Console | None = None) -> None:
     """Print the answer to standard error: what is wrong, what was tried, what helps and the lines to change."""
-    console = console or Console(stderr=True)
-    for part in _parts(result, report):
-        console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+    print_parts(_parts(result, report), console)
 
 
 def _parts(result: FixResult, report: Path | None) -> Iterator[RenderableType]:
@@ -119,16 +117,21 @@ def _parts(result: FixResult, report: Path | None) -> Iterator[RenderableType]:
         cause = result.diagnosis.causes[0]
         where = f" at {one_line(cause.location)}" if cause.location else ""
         yield Text.assemble("  cause    ", (cause.code, "bold"), where, f", {cause.confidence:.0%}")
-        yield from (Text(f"           {one_line(line)}", style="dim") for line in cause.evidence[:2])
+        yield from (_indented(Text(one_line(line), style="dim")) for line in cause.evidence[:2])
     if result.recommended is not None:
         yield from _answer(result, result.recommended)
     if result.standings:
         yield Padding(_table(result), (1, 0, 0, 2))
     yield from _change(result)
-    yield from (Text(f"  {one_line(remark)}", style="yellow") for remark in result.remarks)
+    yield from (_indented(Text(one_line(remark), style="yellow"), 2) for remark in result.remarks)
     yield Text(f"  {cost(result)}", style="dim")
     if report is not None:
-        yield Text(f"  report: {report}", style="dim")
+        yield Text(f"  report: {report}", style="dim", no_wrap=True)
+
+
+def _indented(text: Text, by: int = 11) -> RenderableType:
+    """Text that wraps below its own beginning."""
+    return Padding(text, (0, 0, 0, by))
 
 
 def _headline(result: FixResult) -> Text:
@@ -139,12 +142,13 @@ def _headline(result: FixResult) -> Text:
     )
 
 
-def _answer(result: FixResult, best: Standing) -> Iterator[Text]:
+def _answer(result: FixResult, best: Standing) -> Iterator[RenderableType]:
     yield Text.assemble("  remedy   ", (title(best.candidate), "bold green"))
     if best.candidate.why:
-        yield Text(f"           {one_line(best.candidate.why)}", style="dim")
+        yield _indented(Text(one_line(best.candidate.why), style="dim"))
     yield Text.assemble("  before   ", (_curve(result.control[0]), "red"))
-    yield Text.assemble("  after    ", (_curve(best.first).ljust(16), "green"), f"  {outcome(result, best)}")
+    yield Text.assemble("  after    ", (_curve(best.first), "green"))
+    yield _indented(Text(outcome(result, best)))
 
 
 def _table(result: FixResult) -> Table:
@@ -171,10 +175,19 @@ def _change(result: FixResult) -> Iterator[RenderableType]:
     patch = result.patch
     if patch.diff:
         yield Text.assemble("\n", ("The change", "bold"), f" ({patch_state(result)})")
-        yield Group(Padding(Syntax(patch.diff.rstrip(), "diff", background_color="default"), (0, 0, 0, 2)))
+        yield from _diff(patch.diff)
     if patch.lines:
         yield Text("\nTo change by hand", style="bold")
-        yield from (Text(f"  {one_line(line)}") for line in patch.lines)
+        yield from (_indented(Text(one_line(line)), 2) for line in patch.lines)
+
+
+def _diff(diff: str) -> Iterator[Text]:
+    """Line by line and never cut off: it may be copied from here."""
+    shown = Syntax("", "diff", background_color="default").highlight(diff.rstrip())
+    for line in shown.split():
+        whole = Text.assemble("  ", line)
+        whole.no_wrap = True
+        yield whole
 
 
 def _state(result: TrialResult) -> Text:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -17,18 +16,18 @@ SPARK_WIDTH = 16
 MAX_WIDTH = 100
 
 
-def print_parts(parts: Iterable[RenderableType]) -> None:
+def print_parts(parts: Iterable[RenderableType], console: Console | None = None) -> None:
     """Print on stderr, in one piece, whatever state it is in. Text that says ``no_wrap`` is left to the terminal."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, MAX_WIDTH)
     with console.capture() as capture:
         for part in parts:
-            console.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True)
+            console.print(part, soft_wrap=isinstance(part, Text) and part.no_wrap is True, highlight=False)
     # Tables are padded to full width, which is litter in a log file.
     lines = [line.rstrip() for line in capture.get().splitlines()]
     with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail a finished run
-        sys.stderr.write("\n".join(lines) + "\n")
-        sys.stderr.flush()
+        console.file.write("\n".join(lines) + "\n")
+        console.file.flush()
 
 
 def encodes(stream: TextIO, text: str) -> bool:

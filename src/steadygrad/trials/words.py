@@ -43,7 +43,9 @@ def gain(result: FixResult, standing: Standing) -> str:
         return f"{count(round(standing.improvement, 1), 'finding')} less"
     if result.control[0].loss is None:
         return "finite"
-    return f"{standing.improvement:+.0%}" if result.scale == "linear" else ratio(standing.improvement)
+    if result.scale == "linear":
+        return f"{standing.improvement:+.0%}"
+    return ratio(standing.improvement) + (" of its start" if _risen_from(result) is not None else "")
 
 
 def outcome(result: FixResult, best: Standing) -> str:
@@ -58,7 +60,18 @@ def outcome(result: FixResult, best: Standing) -> str:
         span = f" ({low:+.0%} to {high:+.0%})" if best.interval else ""
         return f"the loss is {loss:.4g} in place of {control:.4g}: {best.improvement:+.0%} of the way{span}"
     span = f" ({ratio(high)} to {ratio(low)})" if best.interval else ""
+    start = _risen_from(result)
+    if start is not None:
+        began = f"{ratio(best.improvement)} of the {start:.4g} that it began with{span}"
+        return f"the loss is {loss:.4g}, {began}; the script as it is rises to {control:.4g}"
     return f"the loss is {loss:.4g} in place of {control:.4g}: {ratio(best.improvement)}{span}"
+
+
+def _risen_from(result: FixResult) -> float | None:
+    """The first loss, where the script as it is ends above it: it then counts as having stayed there."""
+    control = result.control[0]
+    start = control.curve[0][1] if control.curve else math.nan
+    return start if control.loss is not None and control.loss > start else None
 
 
 def ratio(improvement: float) -> str:
