@@ -29,6 +29,7 @@ from steadygrad.store import Recorder, Run
 from steadygrad.terminal.fixing import FixDisplay, Silence, print_fix
 from steadygrad.trials.attempt import Watcher
 from steadygrad.trials.job import Attempt, Job, Script, title
+from steadygrad.trials.judge import Standing
 from steadygrad.trials.local import Done
 from steadygrad.trials.patching import source_of, with_change, write_patch
 from steadygrad.trials.reading import FIX_FILE, read_fix
@@ -253,6 +254,34 @@ def test_time_is_kept_for_repetitions_at_the_pace_that_trials_have() -> None:
     found.run()
     assert before == pytest.approx(60 - 8, abs=1)  # thirty seconds, two at a time, but for eight repetitions
     assert found.clock.affordable(least=0) == pytest.approx(20 - 8, abs=1)
+
+
+class Timed(Bench):
+    """Keeps how many seconds each round is given."""
+
+    def run(self, jobs: Sequence[Job], *, watcher: Watcher, done: Done, deadline: float = math.inf) -> list[Attempt]:
+        self.given = [*getattr(self, "given", []), deadline - time.monotonic()]
+        return super().run(jobs, watcher=watcher, done=done, deadline=deadline)
+
+
+def test_a_budget_that_repetitions_would_use_up_still_tries_something() -> None:
+    bench = Timed(better)
+    found = Observed(
+        Script(("train.py",), "."), Settings(budget=12.0),
+        folder=Path("none"), backend=bench, propose=lambda *_: [*LOWER, NO_OP, RANDOM], display=Silence(),
+    )  # fmt: skip
+    found.clock.alone = 3.0  # eight repetitions, two at a time, take as long as there is
+    found.run()
+    assert bench.given[1] == pytest.approx(6.0, abs=0.5), "the first round after the control has half of it"
+
+
+def test_it_is_said_where_there_was_no_time_to_try_anything() -> None:
+    control = TrialResult(CONTROL, 0, "finished", 300, 2.0, ((1, 2.0),), ("stalled-loss",), "unhealthy", 1.0)
+    cut = TrialResult(LOWER[0], 0, "cut", 0, None, (), (), "", 0.0)
+    nothing = Standing(LOWER[0], (cut,), None, None, works=False)
+    assert "no time to try" in headline(FixResult("train.py", "no-fix-found", 300, 1, (control,), (nothing,)))
+    early = replace(control, status="cut", steps=0, loss=None)
+    assert "before its first step" in headline(FixResult("train.py", "unknown", 300, 1, (early,)))
 
 
 class Late(Bench):

@@ -52,8 +52,10 @@ class _Seen:
     by_stream: dict[int, list[float]] = field(default_factory=dict)
     notes: list[tuple[str, str]] = field(default_factory=list)
     end: dict[str, Any] | None = None
+    since: float | None = None  # when it told something for the first time, by ``time.monotonic()``
 
     def take(self, message: dict[str, Any]) -> None:
+        self.since = self.since if self.since is not None else time.monotonic()
         if "end" in message:
             self.end = message["end"]
         elif "remedy" in message:
@@ -158,7 +160,7 @@ def _result(job: Job, seen: _Seen, *, stopped: str, code: int, log: Path, second
         result,
         limited=bool(end.get("limited")),
         overhead=float(end.get("overhead", 0.0)),
-        script_seconds=float(end.get("seconds", seconds)),
+        script_seconds=float(end.get("seconds", seconds if seen.since is None else time.monotonic() - seen.since)),
         modules=tuple(end.get("modules", ())),
     )
 

@@ -133,7 +133,7 @@ class Search:
 
     def _measure(self, attempt: Attempt) -> None:
         """The steps that the trials are to make, and the time that the script takes for them."""
-        if attempt.result.status == "cut":
+        if attempt.result.status == "cut" and attempt.result.steps:
             self._settle_for_less(attempt.result)
         if attempt.result.status in ("finished", "cut") or attempt.limited or not attempt.result.steps:
             self.steps = attempt.result.steps
@@ -224,7 +224,10 @@ class Search:
         finite = [max(e, scale.floor) for e in ends if e is not None]  # what ends below the floor is as good
         best = min(finite, default=None) if scale.kind == "log" else None
         jobs = [self._job(c, seed, self._rule(None if c.changes_loss_scale else best)) for c in candidates]
-        self._run(jobs, self.clock.deadline - self.clock.reserve, keep=True)
+        reserve = self.clock.reserve
+        if not self.attempts:  # what is kept for repetitions is of no use where nothing was tried
+            reserve = min(reserve, self.clock.left / 2)
+        self._run(jobs, self.clock.deadline - reserve, keep=True)
 
     def _rule(self, best: float | None = None) -> Rule:
         first = self.control[0] if self.control and self.control[0].status == "finished" else None

@@ -6,7 +6,7 @@ import math
 
 from steadygrad.records import TrialResult
 from steadygrad.trials.judge import Standing
-from steadygrad.trials.result import FixResult
+from steadygrad.trials.result import FixResult, left_out
 from steadygrad.trials.stopping import UNTRAINED
 from steadygrad.wording import count
 
@@ -23,6 +23,9 @@ HEADLINES = {
 
 def headline(result: FixResult) -> str:
     """The verdict in a sentence."""
+    nothing_tried = all(left_out(r) for s in result.standings for r in s.results)
+    if result.verdict == "no-fix-found" and nothing_tried:
+        return "there was no time to try anything; --budget gives more"
     said = HEADLINES.get(result.verdict) or _unknown(result)
     return f"interrupted; so far {said}" if result.interrupted else said
 
@@ -31,6 +34,8 @@ def _unknown(result: FixResult) -> str:
     first = result.control[0] if result.control else None
     if first is not None and first.status == "crashed" and first.note != UNTRAINED:
         return f"it ended with an error before there was anything to compare: {first.note}"
+    if first is not None and first.status == "cut" and not first.steps:
+        return "the time was up before its first step; --budget gives more"
     unseen = (check.why for check in result.diagnosis.checks_not_run if check.check == "observation")
     return next(unseen, "there was too little to judge by")
 
