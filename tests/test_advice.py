@@ -169,8 +169,9 @@ def test_gradients_are_cleared_where_lbfgs_evaluates() -> None:
 def test_what_a_lower_rate_would_do_is_told_where_it_is_known(ratio: float, told: bool) -> None:
     """Where the updates are of a usual size, a tenth of the rate is a first try and no more."""
     text = text_of("lower-lr", Net().train(60, loss=flat, ratio=ratio).history())
-    assert ("about 0.2%" in text.why) is told
+    assert ("by about 0.2%" in text.patch) is told
     assert ("lr=0.01)" in text.patch) is not told, text.patch
+    assert "0.2%" not in text.why, "which is said of every rate that is tried"
 
 
 def test_an_explosion_does_not_set_the_threshold() -> None:

@@ -31,25 +31,23 @@ def _rate_line(view: View, *, lower: bool) -> str:
         return "lr = lr / 10" if lower else "lr = lr * 10"
     old, new = found
     name = optimizer_call(view)
-    return f"optimizer = torch.optim.{name}(model.parameters(), lr={new:g}{other_settings(view)})  # was {old:g}"
+    given = f"lr={new:g}{other_settings(view)}"
+    return f"optimizer = torch.optim.{name}(model.parameters(), {given})  # was {old:g}{_expected(view, lower=lower)}"
 
 
 def _lower_words(view: View, cause: Cause) -> tuple[str, str]:
-    why = f"Smaller steps stay where the loss is still well described by its gradient{_expected(view, lower=True)}."
-    return why, _rate_line(view, lower=True)
+    return "Smaller steps stay where the loss is still well described by its gradient.", _rate_line(view, lower=True)
 
 
 def _raise_words(view: View, cause: Cause) -> tuple[str, str]:
-    why = f"The signals are healthy but the weights hardly move{_expected(view, lower=False)}."
-    return why, _rate_line(view, lower=False)
+    return "The signals are healthy but the weights hardly move.", _rate_line(view, lower=False)
 
 
 def _expected(view: View, *, lower: bool) -> str:
     """What the proposed rate would do, where it follows from the run's updates and is no mere tenth or tenfold."""
     found = good_rate(view)
-    if by_hand(view) or found is None or _rate(view, lower=lower) != found:
-        return ""
-    return "; at this rate a typical step would change the weights by about 0.2%"
+    follows = found is not None and _rate(view, lower=lower) == found
+    return "; a typical step then changes the weights by about 0.2%" if follows else ""
 
 
 def _spread(view: View, *, lower: bool, usual: tuple[float, ...]) -> list[str]:
