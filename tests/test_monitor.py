@@ -955,8 +955,8 @@ def test_the_schedule_is_deterministic_and_sparse() -> None:
 
     assert sampled(10, 5000) == sampled(10, 5000)
     assert sampled(10, 100)[:4] == sorted(EARLY_STEPS)
-    assert {10, 20, 30, 80} <= set(sampled(10, 100))
-    assert sampled(1, 16) == list(range(1, 17))
+    assert {10, 20, 30, 50} <= set(sampled(10, 100))
+    assert sampled(1, 50) == list(range(1, 51))
     assert len(sampled(10, 20_000)) < 300
 
 
@@ -981,7 +981,7 @@ def test_sampling_follows_the_schedule() -> None:
 def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
     torch.manual_seed(0)
     model = mlp()
-    inputs = [torch.randn(16, 8) * (5.0 if step == 54 else 1.0) for step in range(1, 71)]
+    inputs = [torch.randn(16, 8) * (5.0 if step == 54 else 1.0) for step in range(1, 74)]
     batches = iter(inputs)
     sink = watch(
         lambda: one_step(lambda: model(next(batches)).square().mean(), model.parameters(), steps=len(inputs)),
@@ -995,7 +995,7 @@ def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
     history = History()
     for record in sink.steps:
         history.add(record)
-    assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 60, 70]
+    assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 60, 72]
 
 
 def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = False) -> list[int]:

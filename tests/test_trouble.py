@@ -18,6 +18,8 @@ from torch import nn
 
 from steadygrad import batch, graph, origin, patching, probes, stats, timeflow
 from steadygrad.monitor import Monitor, structure
+from steadygrad.monitor.clip_events import ClipEvents
+from steadygrad.monitor.waiting import Waiting
 from steadygrad.naming import Registry
 from steadygrad.session import Session
 from steadygrad.store import Run
@@ -94,9 +96,9 @@ def train(steps: int = 24) -> list[float]:
 PLACES: list[tuple[Any, str]] = [
     *((Monitor, name) for name in (
         "forward_begins", "forward_ended", "loss_called", "backward_begins", "backward_ended", "scaled",
-        "scaler_begins", "scaler_ended", "total_norm", "clipped", "value_clipped", "optimizer_built", "step_begins",
-        "step_ended", "finish",
+        "scaler_begins", "scaler_ended", "optimizer_built", "step_begins", "step_ended", "finish",
     )),
+    *((ClipEvents, name) for name in ("total_norm", "clipped", "value_clipped")), (Waiting, "hand_on"),
     *((probes.Probe, name) for name in ("leave", "function", "keep_grad", "measure", "measure_outputs")),
     (probes.RecurrentCall, "_keep_hidden"), (probes, "batchnorm_numbers"),
     (graph, "walk"), (batch, "inspect_loss"), (batch, "describe"), (stats, "norms"), (stats, "moments"),

@@ -20,6 +20,11 @@ LOSSES = (
 )  # fmt: skip
 
 
+_transforms, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+_inference = torch.is_inference_mode_enabled
+_dispatch_modes, _function_modes = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
+
+
 @dataclass
 class Patch:
     """An attribute replaced by a wrapper of it, and back."""
@@ -82,6 +87,11 @@ class Installed:
             self._undo.pop()()
 
 
+def modes_are_active() -> bool:
+    """Whether a dispatch or function mode sees every operation: what torch would do must then be done by torch."""
+    return bool(_dispatch_modes() or _function_modes())
+
+
 def several(value: Any) -> Any:
     """The argument itself, or a list of what it would give only once."""
     if type(value) in (Tensor, list, tuple):  # nearly always; to ask for an iterator takes ten times as long
@@ -106,9 +116,7 @@ def real(roots: list[Tensor]) -> bool:
 
 def in_transform() -> bool:
     """Whether torch is tracing, or differentiating or vectorising a function: its tensors are no tensors."""
-    if torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled():
-        return True
-    return torch._C._get_tracing_state() is not None
+    return _transforms() is not None or _inference() or _tracing() is not None
 
 
 def given_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

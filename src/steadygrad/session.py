@@ -24,12 +24,9 @@ from steadygrad.records import Diagnosis, Fact, OptimizerInfo, ParameterInfo, Si
 from steadygrad.replay import answer
 from steadygrad.store import Recorder
 
-#: The diagnosis is looked at again when the run has grown by this factor, so its cost is logarithmic in the steps.
-REVIEW_GROWTH = 2.0
-REVIEW_AT_MOST_EVERY = 500
-#: Steps are worked in this many together, and at least every so many seconds.
-TOGETHER = 32
-PATIENCE = 0.25
+#: The run is looked at for new findings every so many steps, but for no more than this share of its time.
+REVIEW_EVERY = 20
+REVIEW_SHARE = 1 / 400
 
 
 def _ignore(_: Any) -> None:
@@ -79,9 +76,7 @@ class Session:
         self._attachment = Attachment(self.monitor, self._failed)
         self._on_step, self._on_finding = on_step, on_finding
         self._seen: set[tuple[str, str]] = set()
-        self._next_review = 20
-        self._waiting: list[StepRecord] = []
-        self._worked_in = time.monotonic()
+        self._next_review, self._review_from = REVIEW_EVERY, 0.0
         self._answer: Diagnosis | None = None
         self._started = time.perf_counter()
         guard_events.listeners.append(self._guarded)
@@ -92,7 +87,8 @@ class Session:
     @property
     def history(self) -> History:
         """Everything observed so far, in bounded memory."""
-        self._work_in()
+        if "observation_failed" not in self.meta:  # if so, what waits may be what failed
+            self.monitor.hand_on()
         return self._history
 
     @property
@@ -159,38 +155,26 @@ class Session:
 
     def fact(self, fact: Fact) -> None:
         """Take a fact."""
-        self._work_in()
         self._history.add(fact)
         self._record(lambda r: r.fact(fact))
         if fact.kind == "origin":
-            self._next_review = 0
+            self._next_review, self._review_from = 0, 0.0
 
     def step(self, record: StepRecord) -> None:
-        """Take a step. Steps wait to be worked in together: one by one, each would do so with cold caches."""
-        self._waiting.append(record)
-        ordinary = record.detail is None and not record.flags and record.grad_norm is not None
-        if not ordinary or len(self._waiting) >= TOGETHER or time.monotonic() - self._worked_in > PATIENCE:
-            self._work_in()
-            if self._history.steps >= self._next_review:
-                self._review(self._history.steps)
+        """Take a step."""
+        self._history.add(record)
+        self._on_step(record)
+        self._record(lambda r: r.step(record))
+        if self._history.steps >= self._next_review and time.perf_counter() >= self._review_from:
+            self._review()
 
-    def _work_in(self) -> None:
-        waiting, self._waiting = self._waiting, []
-
-        def write(recorder: Recorder) -> None:
-            for record in waiting:
-                recorder.step(record)
-
-        for record in waiting:
-            self._history.add(record)
-            self._on_step(record)
-        self._record(write)
-        self._worked_in = time.monotonic()
-
-    def _review(self, step: int) -> None:
-        self._next_review = step + max(20, min(REVIEW_AT_MOST_EVERY, int(step * (REVIEW_GROWTH - 1))))
-        for symptom in detect(self.history):
+    def _review(self) -> None:
+        started = time.perf_counter()
+        self._next_review = self._history.steps + REVIEW_EVERY
+        for symptom in detect(self._history):
             self._announce(symptom)
+        ended = time.perf_counter()
+        self._review_from = ended + (ended - started) / REVIEW_SHARE
 
     def _announce(self, symptom: Symptom) -> None:
         key = (symptom.code, symptom.location)
@@ -201,6 +185,7 @@ class Session:
 
     def _guarded(self, event: guard_events.Event) -> None:
         """A guard did something: it belongs to the record of the run."""
+        self.monitor.hand_on()
         self.fact(Fact("guard", self.monitor.iteration, event.plain()))
 
     # -- trouble ------------------------------------------------------------------------------------------------
@@ -224,7 +209,9 @@ class Session:
     def _failed(self, error: BaseException) -> None:
         """Our own code raised: say so once; the attachment has switched itself off."""
         self.meta["observation_failed"] = f"{type(error).__name__}: {error}"
-        self.history.add(Fact("observation-failed", self.monitor.iteration, {"error": self.meta["observation_failed"]}))
+        self._history.add(
+            Fact("observation-failed", self.monitor.iteration, {"error": self.meta["observation_failed"]})
+        )
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = f" ({os.path.basename(last[0].filename)}:{last[0].lineno})" if last else ""
         say(f"internal error, observation is off and the training goes on: {type(error).__name__}: {error}{where}")

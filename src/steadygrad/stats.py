@@ -142,6 +142,8 @@ def _block(alike: list[Tensor], numel: int, limit: int | None, own: bool) -> Ten
     if len(alike) == 1:
         view = alike[0].detach().reshape(1, -1)[:, ::stride]
         return view.clone() if own else view
+    if own and stride == 1:
+        return torch.stack(alike).reshape(len(alike), -1)
     if own or (stride > 1 and numel > STACK_SMALL):
         return torch.stack([t.detach().reshape(-1)[::stride] for t in alike])
     block = _scratch.take("block", len(alike), alike[0])

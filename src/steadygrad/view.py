@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,7 @@ class View:
         self.sites: list[SiteInfo] = history.sites
         #: Checks of ours that raised while this view was looked at.
         self.failures: list[NotRun] = []
+        self._matrices: dict[tuple[str, str], Array] = {}
 
     # -- streams ------------------------------------------------------------------------------------------------
 
@@ -107,11 +109,19 @@ class View:
 
     def parameter(self, key: str) -> Array:
         """``[S, P]`` of a parameter statistic."""
-        return parameter_matrix(self.samples, key, len(self.parameters))
+        return self._kept(("parameter", key), lambda: parameter_matrix(self.samples, key, len(self.parameters)))
 
     def site(self, key: str) -> Array:
         """``[S, M]`` of a site statistic."""
-        return site_matrix(self.samples, key, len(self.sites))
+        return self._kept(("site", key), lambda: site_matrix(self.samples, key, len(self.sites)))
+
+    def _kept(self, name: tuple[str, str], make: Callable[[], Array]) -> Array:
+        """A matrix that is made once. It is everybody's, so nobody may write to it."""
+        matrix = self._matrices.get(name)
+        if matrix is None:
+            matrix = self._matrices[name] = make()
+            matrix.flags.writeable = False
+        return matrix
 
     @cached_property
     def update_ratio(self) -> Array:

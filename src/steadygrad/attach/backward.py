@@ -31,7 +31,9 @@ class Backward:
             roots = tensors_of(tensors)
             if watch.in_backward or not watch.here() or not real(roots):
                 return original(tensors, *args, **kwargs)
-            watch.call(monitor.backward_begins, roots, user_frame(2))
+            frame = user_frame(2)
+            if not watch.briefly(monitor.backward_is_ordinary, roots[0], frame):
+                watch.call(monitor.backward_begins, roots, frame)
             watch.in_backward = True
             try:
                 result = original(tensors, *args, **kwargs)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad
 
 from steadygrad import notices
-from steadygrad.attach.watch import Watch, modes_are_active
-from steadygrad.patching import Installed, several, tensors_of
+from steadygrad.attach.watch import Watch
+from steadygrad.patching import Installed, modes_are_active, several, tensors_of
 
 
 class Clipping:
@@ -35,7 +35,10 @@ class Clipping:
         ) -> Any:
             tensors = several(tensors)
             if isinstance(tensors, list) and watch.here() and not modes_are_active():
-                measured = watch.call(monitor.total_norm, tensors, norm_type, error_if_nonfinite, foreach)
+                asked = tensors, norm_type, error_if_nonfinite, foreach
+                measured = watch.briefly(monitor.ordinary.total_norm, *asked)
+                if not isinstance(measured, Tensor):
+                    measured = watch.call(monitor.clips.total_norm, *asked)
                 if measured is not None:
                     return measured
             return original(tensors, norm_type, error_if_nonfinite, foreach)
@@ -51,7 +54,9 @@ class Clipping:
             parameters = several(parameters)
             if watch.here():
                 ours = foreach is None and not modes_are_active()
-                if watch.call(monitor.clipped, tensors_of(parameters), max_norm, total_norm, ours):
+                asked = tensors_of(parameters), max_norm, total_norm
+                done = ours and watch.briefly(monitor.ordinary.clipped, *asked)
+                if done or watch.call(monitor.clips.clipped, *asked, ours):
                     return None
             return original(parameters, max_norm, total_norm, foreach)
 
@@ -64,14 +69,14 @@ class Clipping:
         def _group_tensors_by_device_and_dtype(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             caller = sys._getframe(1)
             if caller.f_code.co_name == "clip_grad_value_" and watch.here():
-                watch.call(monitor.value_clipped, list(tensors[0]), float(caller.f_locals["clip_value"]))
+                watch.call(monitor.clips.value_clipped, list(tensors[0]), float(caller.f_locals["clip_value"]))
             return original(tensors, *args, **kwargs)
 
         return _group_tensors_by_device_and_dtype
 
     def _clip_measured(self, parameters: list[Tensor], max_norm: float, info: Any) -> None:
         if self._watch.here():
-            self._watch.call(self._watch.monitor.clip_measured, parameters, max_norm, info)
+            self._watch.call(self._watch.monitor.clips.clip_measured, parameters, max_norm, info)
 
     def _step_skipped(self, reason: str, recorded: bool) -> None:
         if self._watch.here():

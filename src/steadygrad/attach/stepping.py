@@ -62,10 +62,17 @@ class Stepping:
 
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         watch = self._watch
-        if not torch.compiler.is_compiling() and watch.here():
-            watch.call(watch.monitor.step_begins, optimizer, given_closure(args, kwargs))
+        if torch.compiler.is_compiling() or not watch.here():
+            return
+        closure = given_closure(args, kwargs)
+        if closure or not watch.briefly(watch.monitor.step_is_ordinary, optimizer):
+            watch.call(watch.monitor.step_begins, optimizer, closure)
 
     def _step_ended(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         watch = self._watch
-        if not torch.compiler.is_compiling() and watch.here() and not watch.monitor.step_passed(optimizer):
+        if torch.compiler.is_compiling() or not watch.here():
+            return
+        if not watch.monitor.step_passed(optimizer):
             watch.call(watch.monitor.step_ended, optimizer, given_closure(args, kwargs))
+        elif watch.monitor.steps_are_due:
+            watch.call(watch.monitor.hand_on)

@@ -14,13 +14,7 @@ from steadygrad.monitor import Monitor
 
 _without_functions = torch._C.DisableTorchFunction
 _dispatch_modes = torch._C._len_torch_dispatch_stack
-_function_modes = torch._C._len_torch_function_stack
 _is_grad_enabled, _set_grad_enabled = torch.is_grad_enabled, torch._C._set_grad_enabled
-
-
-def modes_are_active() -> bool:
-    """Whether a dispatch or function mode sees every operation: what torch would do must then be done by torch."""
-    return bool(_dispatch_modes() or _function_modes())
 
 
 class Watch:
@@ -49,6 +43,19 @@ class Watch:
     def silence(self) -> None:
         """Observe nothing any more (in a forked copy of the process, or once the hooks are gone)."""
         self._live = False
+
+    def briefly(self, observe: Callable[..., Any], *args: Any) -> Any:
+        """Run what is too little to be guarded whole: timed, and False where it raises, by when it has done nothing.
+
+        What is run looks out for the script's modes by itself.
+        """
+        started = perf_counter()
+        try:
+            return observe(*args)
+        except Exception:
+            return False
+        finally:
+            self.seconds += perf_counter() - started
 
     def call(self, observe: Callable[..., Any], *args: Any) -> Any:
         """Run our own code: timed, without gradients, unseen by modes of the user's, and never the script's problem."""

@@ -78,6 +78,11 @@ class Clips:
         self._open: tuple[list[Tensor], Tensor, Tensor] | None = None  # gradients, their norms, the total
         self._unread: _Unread | None = None  # the latest clip, where reading it may mean to wait
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been clipped yet."""
+        return not self._calls and self._unread is None
+
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
     ) -> Tensor | None:
@@ -96,6 +101,24 @@ class Clips:
         self._open = list(gradients), norms, total
         return total
 
+    def scaled_here(self, parameters: Sequence[Tensor], max_norm: float, total: Any) -> bool:
+        """A clip is about to scale. If it goes by the norm that :meth:`total_norm` gave, do it here; say whether.
+
+        The gradients need not be sorted by device once more, and a factor of exactly 1 is no pass over them.
+        """
+        kept = self._open
+        if kept is None or kept[2] is not total or total.device.type != "cpu":
+            return False
+        gradients = [g for p in parameters if (g := p.grad) is not None]
+        if not are_same(kept[0], gradients):
+            return False
+        norm, self._open = float(total), None
+        complete = parameters if len(gradients) == len(parameters) else ()
+        self._take(_Call(gradients, kept[1], _coefficient(max_norm, norm), parameters=complete), max_norm, norm)
+        if not _is_one(max_norm, norm):
+            torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
+        return True
+
     def scaled(self, parameters: Sequence[Tensor], max_norm: float, total: Any, *, ours: bool) -> bool:
         """A clip is about to scale.
 
@@ -108,6 +131,8 @@ class Clips:
         Returns:
             Whether it has been done. A factor of exactly 1 is, without a pass over the gradients.
         """
+        if ours and self.scaled_here(parameters, max_norm, total):
+            return True
         kept, self._open = self._open, None
         gradients = [g for p in parameters if (g := p.grad) is not None]
         known = kept is not None and kept[2] is total and are_same(kept[0], gradients)
@@ -121,11 +146,7 @@ class Clips:
         if len(gradients) == len(parameters):
             call.parameters = parameters
         self._take(call, max_norm, norm)
-        if math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm:
-            return ours
-        if known and ours:
-            torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
-        return known and ours
+        return ours and _is_one(max_norm, norm)
 
     def _on_device(
         self,
@@ -217,6 +238,24 @@ class Clips:
             return None
         return call.norms, self.summary.norm
 
+    def settle(self) -> bool:
+        """Take the numbers of the latest clip if that means no waiting for a device; say whether all are taken."""
+        if self._unread is not None and not self.unread():
+            self.read()
+        return self._unread is None
+
+    def single(self, ids: tuple[int, ...]) -> tuple[Tensor, float] | None:
+        """As :meth:`plain`, of parameters that are known by their ids."""
+        call = self._calls[0]
+        if len(self._calls) > 1 or call.norms is None or self.summary is None or tuple(map(id, call.parameters)) != ids:
+            return None
+        return call.norms, self.summary.norm
+
+    def measured(self, gradients: Sequence[Tensor]) -> tuple[Tensor, float] | None:
+        """Norms and total of gradients that nothing was done to, if they are such as are measured together."""
+        total = self.total_norm(gradients, 2.0, False, None)
+        return (self._open[1], float(total)) if total is not None and self._open is not None else None
+
     def undone(self, gradients: Sequence[Tensor], *, rescaled: bool) -> tuple[Tensor, float | NDArray[np.float64]]:
         """Norms of the gradients before any clip, and the factor (for each, where they differ) that undoes the clips.
 
@@ -247,6 +286,11 @@ class Clips:
         scale = np.array([1.0 / factors.get(i, 1.0) for i in ids])
         before = [known.get(i, n * s) for i, n, s in zip(ids, norms.tolist(), scale.tolist(), strict=True)]
         return torch.tensor(before, dtype=norms.dtype, device=norms.device), scale
+
+
+def _is_one(max_norm: float, norm: float) -> bool:
+    """Whether torch's factor is exactly 1, in whatever precision it is worked out."""
+    return math.isfinite(norm) and norm * (1 + 1e-5) + 1e-5 < max_norm
 
 
 def _coefficient(max_norm: float, norm: float) -> float:

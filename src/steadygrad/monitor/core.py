@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
 from steadygrad.frames import user_frame
+from steadygrad.monitor.clip_events import ClipEvents
 from steadygrad.monitor.clipping import Clips
 from steadygrad.monitor.gradients import Gradients, is_cleared
+from steadygrad.monitor.ordinary import Ordinary
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
-from steadygrad.monitor.state import Pending, Sink, Stream
+from steadygrad.monitor.state import ROOTS, Pending, Sink, Stream
 from steadygrad.monitor.streams import Streams
 from steadygrad.monitor.structure import Structure
+from steadygrad.monitor.waiting import Waiting
 from steadygrad.monitor.writing import Writer
 from steadygrad.naming import Registry
 from steadygrad.probes import Probe
@@ -31,8 +34,8 @@ from steadygrad.records import Amp, Fact
 
 #: Backward calls without a step of any optimizer built, after which each backward is taken to be a step.
 NEVER_STEPS = 64
-#: Module calls and loss calls of one step that are remembered.
-_ROOTS, _LOSS_CALLS = 8, 4
+#: Loss calls of one step that are remembered.
+_LOSS_CALLS = 4
 
 
 class Monitor:
@@ -40,26 +43,29 @@ class Monitor:
 
     Args:
         sink: receives everything observed.
-        every: sample detail every this many steps at first; an eighth of the run so far once that is longer.
+        every: sample detail every this many steps at first; a fifth of the run so far once that is longer.
         trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
     """
 
     def __init__(self, sink: Sink, *, every: int = 10, trace: bool = True) -> None:
-        self.registry = Registry(sink.parameters, sink.sites)
+        self._sink = Waiting(sink)
+        #: Hands on the steps that wait. To be called before what the sink has been given is looked at.
+        self.hand_on = self._sink.hand_on
+        self.registry = Registry(self._sink.parameters, self._sink.sites)
         self.compiled = False
         #: Runs what autograd calls back, so that an error of ours cannot reach the script. Set by the attachment.
         self.guard: Guard = unguarded
         self.probe: Probe | None = None
-        self._sink = sink
         self._schedule = Schedule(every)
-        self._streams = Streams(self.registry, sink)
-        self._structure = Structure(sink, self.registry, self._schedule, trace=trace)
+        self._streams = Streams(self.registry, self._sink)
+        self._structure = Structure(self._sink, self.registry, self._schedule, trace=trace)
         self._scaling = Scaling()
-        self._writer = Writer(sink, self.registry, self._schedule, self._structure)
+        self._writer = Writer(self._sink, self.registry, self._schedule, self._structure)
         self._gradients = Gradients(self.registry, self._streams, self._scaling, self._structure, self._schedule)
         self._pending = Pending()
+        self.clips = ClipEvents(self._pending, self._schedule, self._structure)
+        self.ordinary = Ordinary(self.registry, self._schedule, self._pending, self._writer.losses, self._sink)
         self._built = 0
-        self._clips_itself = False  # through torch; if not, clips written by hand are looked for
         self._stepped: list[int] = []
         self._cycle: set[int] | None = None
         self._backwards_without_step = 0
@@ -82,7 +88,7 @@ class Monitor:
         pending = self._pending
         if not pending.roots:
             pending.rng = torch.get_rng_state()
-        if len(pending.roots) < _ROOTS:
+        if len(pending.roots) < ROOTS:
             pending.roots.append(args or tuple(kwargs.values()))
         if not self._schedule.probed or self.compiled:
             return None
@@ -125,6 +131,10 @@ class Monitor:
 
     # -- backward -----------------------------------------------------------------------------------------------
 
+    def backward_is_ordinary(self, root: Tensor, frame: FrameType | None) -> bool:
+        """``backward`` was called on this tensor, and on others perhaps: whether it has been taken in the short way."""
+        return self._stepping is None and self.ordinary.backward(root, frame)
+
     def backward_begins(self, roots: Sequence[Tensor], frame: FrameType | None) -> None:
         """``backward`` was called on these tensors (the loss, as a rule)."""
         self._close_manual()
@@ -149,7 +159,7 @@ class Monitor:
 
     def backward_ended(self) -> None:
         """The backward pass returned."""
-        if self._schedule.sampled and not self._scaling.active and not self._clips_itself:
+        if self._schedule.sampled and not self._scaling.active and not self.clips.by_call:
             for stream in self._streams:
                 gradients, _ = self._streams.gradients(stream)
                 if gradients and not stream.unreal:
@@ -177,6 +187,7 @@ class Monitor:
 
     def scaled(self, loss: Any, out: Any, scaler: Any) -> None:
         """A GradScaler scaled a loss."""
+        self.ordinary.stream = None
         self._scaling.scaled(loss, out, scaler)
 
     def scaler_begins(self, optimizer: Any) -> None:
@@ -193,41 +204,6 @@ class Monitor:
             self._close_if_complete(stream)
         self._scaling.amp(None)
 
-    def total_norm(self, gradients: list[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
-        """The total norm as torch computes it, or None: not ours to do."""
-        return self._pending.clips.total_norm(gradients, norm_type, error, foreach)
-
-    def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any, ours: bool) -> bool:
-        """``clip_grad_norm_`` is about to scale. True: it has been done here, to the bit (if ``ours``: it may be)."""
-        if getattr(total, "is_meta", False):
-            return False
-        self._clips_itself = True
-        if self._schedule.sampled:
-            self._structure.note_source("clip", user_frame(3))
-        if stats.sharded(total):
-            known = stats.known_here(total)
-            if known is None:  # of p=inf, say: to read it would be to wait for the other processes
-                self._pending.raw.clear()
-            else:
-                self._pending.clips.scaled_over_ranks(parameters, float(max_norm), known)
-            return False
-        return self._pending.clips.scaled(parameters, float(max_norm), total, ours=ours)
-
-    def value_clipped(self, gradients: Sequence[Tensor], limit: float) -> None:
-        """``clip_grad_value_`` is about to clamp: measure the gradients before it."""
-        if any(g.is_meta for g in gradients):
-            return
-        if self._schedule.sampled:
-            self._structure.note_source("clip", user_frame(3))
-        self._pending.clips.clamped(gradients, limit)
-
-    def clip_measured(self, parameters: Sequence[Tensor], max_norm: float, info: Any) -> None:
-        """A clipper of ours measured these parameters' gradients: that need not be done again."""
-        self._clips_itself = True
-        if self._schedule.sampled:
-            self._structure.note_source("clip", user_frame(3))
-        self._pending.clips.told(parameters, max_norm, info)
-
     def step_skipped(self, reason: str, recorded: bool) -> None:
         """The step that was to follow is not taken: its loss and gradients say nothing about the next one.
 
@@ -239,7 +215,7 @@ class Monitor:
             self._sink.fact(Fact("skipped-step", self._writer.latest, {"reason": reason, "recorded": True}))
         else:
             self._structure.emit("skipped-step", {"reason": reason})
-            self._pending = Pending()
+            self._pending.clear()
 
     # -- the optimizer step -------------------------------------------------------------------------------------
 
@@ -247,7 +223,8 @@ class Monitor:
         """An optimizer exists: backward calls are part of its steps, not steps themselves."""
         if not len(self._streams) and not self._pending.losses:  # what was called so far belongs to no step
             self.registry.start_anew([p for group in optimizer.param_groups for p in group["params"]])
-            self._pending, self.probe = Pending(), None
+            self._pending.clear()
+            self.probe = None
         self._built += 1
         self._structure.note_source("optimizer", user_frame(3))
 
@@ -273,6 +250,19 @@ class Monitor:
             self._passing = stream  # what is left to see after the step is nothing that would be recorded
             self._emit(stream, None)
 
+    def step_is_ordinary(self, optimizer: Any) -> bool:
+        """An optimizer is about to step, without a closure: whether that is recorded already, the short way."""
+        stream = self.ordinary.stream
+        if self._stepping is not None or self._passing is not None or not self.ordinary.step(optimizer):
+            return False
+        self._stepping, self._passing = (id(optimizer), False), stream
+        return True
+
+    @property
+    def steps_are_due(self) -> bool:
+        """Whether steps have waited for long enough."""
+        return self._sink.due
+
     def step_passed(self, optimizer: Any) -> bool:
         """An optimizer stepped: whether that is recorded already. Cannot fail."""
         if self._passing is None or self._stepping is None or self._stepping[0] != id(optimizer):
@@ -284,8 +274,10 @@ class Monitor:
     def _pass(self) -> None:
         """The step recorded as it began is over; if it was left by an exception, that is found out later."""
         stream, self._passing = self._passing, None
-        if stream is not None:
-            self._backwards_without_step = 0
+        if stream is None:
+            return
+        self._backwards_without_step = 0
+        if stream is not self.ordinary.stream or not self._schedule.pass_over():
             self._close_if_complete(stream)
 
     def step_ended(self, optimizer: Any, closure: bool) -> None:
@@ -306,7 +298,7 @@ class Monitor:
 
     def _emit(self, stream: Stream, amp: Amp | None) -> None:
         self._writer.write(stream, self._pending, amp, self.probe)
-        self._pending = Pending()
+        self._pending.clear()
         self.probe = None
 
     def _close_if_complete(self, stream: Stream) -> None:
@@ -323,6 +315,8 @@ class Monitor:
         if not self._schedule.sampled:
             for stream in self._streams:
                 stream.uncleared = None
+        alone = len(self._cycle) == 1 and not self._schedule.next_is_sampled and not self._scaling.active
+        self.ordinary.stream = next(iter(self._streams.numbered(self._cycle)), None) if alone else None
 
     # -- scripts that update parameters themselves --------------------------------------------------------------
 
@@ -347,3 +341,4 @@ class Monitor:
     def finish(self) -> None:
         """The script ended: close what is open."""
         self._close_manual()
+        self.hand_on()

@@ -16,11 +16,11 @@ from torch import Tensor
 from steadygrad import stats
 from steadygrad.monitor.sampling import Schedule
 from steadygrad.monitor.scaling import Scaling
-from steadygrad.monitor.state import Measured, Pending, Rows, Stream
+from steadygrad.monitor.state import Measured, Pending, Stream
 from steadygrad.monitor.streams import Streams
 from steadygrad.monitor.structure import Structure
+from steadygrad.monitor.waiting import spread_out
 from steadygrad.naming import Registry
-from steadygrad.records import NO_GRADIENT
 
 #: Unusual steps observed in detail, on top of one in fifty: a run that has gone to NaN need not be looked at closely.
 UNUSUAL_DETAILS = 32
@@ -65,7 +65,7 @@ class Gradients:
             norms = stats.safe_norms(gradients).cpu() * torch.as_tensor(scale, device="cpu")
             total = float(torch.linalg.vector_norm(norms)) if gradients else 0.0
         pending.clips.by_hand(pending.raw.get(stream.index, math.nan), total)
-        vector = _spread_out(norms.float().numpy(), rows, len(self._registry.parameters))
+        vector = spread_out(norms.float().numpy(), rows, len(self._registry.parameters))
         if not math.isfinite(total) and all(map(math.isfinite, losses)) and not self._scaling.active:
             self._structure.trace_origin("gradient", pending)
         unusual = suspicious or not math.isfinite(total)
@@ -84,7 +84,7 @@ class Gradients:
         known = pending.clips.plain(self._streams.parameters(stream))
         if known is None or not math.isfinite(known[1]) or stream.sharded or stream.unreal:
             return None
-        vector = _spread_out(known[0].cpu().float().numpy(), stream.rows, len(self._registry.parameters))
+        vector = spread_out(known[0].cpu().float().numpy(), stream.rows, len(self._registry.parameters))
         return Measured([], stream.rows, vector, known[1], 1.0, unusual=False)
 
     def _norms_before_clips(
@@ -120,12 +120,6 @@ class Gradients:
         unusual = bool(losses) and spread.count >= spread.warmup and spread.unusual(loss)
         spread.add(loss)
         return unusual
-
-
-def _spread_out(norms: NDArray[np.float32], rows: Rows, size: int) -> NDArray[np.float32]:
-    vector = np.full(size, NO_GRADIENT, dtype=np.float32)
-    vector[rows] = norms
-    return vector
 
 
 def is_cleared(parameter: Tensor | None) -> bool:

@@ -27,7 +27,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._usual: dict[Site, float] = {}  # by how much the losses of a line are divided
-        self._latest: float | None = None
+        self.latest: float | None = None
 
     def add(self, pending: Pending, root: Tensor, loss: Tensor, *, at_once: bool) -> float | None:
         """One backward pass, from ``root``, which is ``loss`` unless that was scaled.
@@ -46,11 +46,15 @@ class Losses:
             pending.divisors[site] = graph.divisor(root)
         return None if later else values[-1]
 
+    def is_divided(self, site: Site) -> bool:
+        """Whether a line's losses are known to be shares of what they should be."""
+        return site in self._usual
+
     def of_step(self, pending: Pending) -> float | None:
         """The loss of the step; that of the one before where nothing was differentiated in between."""
         if pending.losses:
-            self._latest = sum(sum(v) / len(v) * self._share(pending, site) for site, v in pending.losses.items())
-        return self._latest
+            self.latest = sum(sum(v) / len(v) * self._share(pending, site) for site, v in pending.losses.items())
+        return self.latest
 
     def _share(self, pending: Pending, site: Site) -> float:
         """What the mean of a line's losses has to be multiplied with."""

@@ -10,8 +10,9 @@ STRUCTURE_STEPS = (1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000, sys.maxsize)
 EARLY_STEPS = frozenset({1, 2, 3, 5})
 #: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
 PROBED_UNTIL = 60
-#: A long run is sampled again after this part of the run so far, so the cost of samples is logarithmic in the steps.
-SPACING = 8
+#: A long run is sampled again after ``every`` (10 at most) of these parts of the run so far, by default a fifth of it:
+#: the cost of samples is logarithmic in the steps.
+PARTS = 50
 #: Steps observed in full after an unusual one.
 CLOSE_UPS = 3
 
@@ -19,9 +20,9 @@ CLOSE_UPS = 3
 class Schedule:
     """Counts iterations and says which are observed in detail.
 
-    Every ``every`` of them at first; in a long run, the next after an eighth of the run so far. ``probed`` ones are
-    those of them that look into modules as well. A ``close_up`` is observed in full because a step before it was
-    unusual.
+    Every ``every`` of them at first; in a long run, by default, the next after a fifth of the run so far. ``probed``
+    ones are those of them that look into modules as well. A ``close_up`` is observed in full because a step before it
+    was unusual.
     """
 
     def __init__(self, every: int) -> None:
@@ -40,7 +41,7 @@ class Schedule:
         n = self.iteration = self.iteration + 1
         self.sampled = n in EARLY_STEPS or n >= self._next_sample
         if n >= self._next_sample:
-            self._next_sample = n + max(self._every, n // SPACING) - (1 if n == 1 else 0)
+            self._next_sample = n + max(self._every, n * min(self._every, 10) // PARTS) - (1 if n == 1 else 0)
         self.structural = self.sampled and n >= STRUCTURE_STEPS[self._looks]
         if self.structural:
             self._looks = bisect_right(STRUCTURE_STEPS, n)
@@ -64,8 +65,18 @@ class Schedule:
         due, self._due = self.structural or self._due, False
         return due
 
+    def pass_over(self) -> bool:
+        """Begin the next iteration, if neither it nor the one after it is observed in detail; say whether."""
+        n = self.iteration + 1
+        if self._is_looked_at(n) or self._is_looked_at(n + 1):
+            return False
+        self.iteration = n
+        return True
+
     @property
     def next_is_sampled(self) -> bool:
         """Whether this iteration or the next one is observed in detail."""
-        n = self.iteration + 1
-        return self.sampled or n in EARLY_STEPS or n >= self._next_sample or n <= self._close_until
+        return self.sampled or self._is_looked_at(self.iteration + 1)
+
+    def _is_looked_at(self, n: int) -> bool:
+        return n in EARLY_STEPS or n >= self._next_sample or n <= self._close_until

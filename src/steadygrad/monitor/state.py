@@ -24,6 +24,10 @@ Rows = NDArray[np.int64]
 Site = tuple[str, int]  # a file and a line in it
 
 
+#: Module calls of one step that are remembered.
+ROOTS = 8
+
+
 class Sink(Protocol):
     """Where records go."""
 
@@ -61,6 +65,7 @@ class Stream:
     optimizer: weakref.ref[Any] | None
     ids: tuple[int, ...] = ()
     rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    in_order: bool = False  # these are the first rows of the table, in their order
     group: int = 0  # of the optimizer's parameter groups, the one whose rate is recorded
     unreal: bool = False  # holds parameters without numbers (the meta device)
     sharded: bool = False  # holds parameters of which this process has a part: that part is measured
@@ -118,25 +123,34 @@ class Measured:
         return int(self.rows[int(self.norms[self.rows].argmax())])
 
 
-@dataclass
 class Pending:
-    """What the current step has shown so far."""
+    """What the current step has shown so far. There is one, cleared after each step."""
 
-    losses: dict[Site, list[float]] = field(default_factory=dict)  # by the line that called backward
-    divisors: dict[Site, float] = field(default_factory=dict)  # of lines that do so several times a step
+    losses: dict[Site, list[float]]  # by the line that called backward
+    divisors: dict[Site, float]  # of lines that do so several times a step
     #: Losses that a device has yet to say, and where each of them belongs.
-    unread: list[tuple[list[float], int, Tensor]] = field(default_factory=list)
-    roots: list[tuple[Any, ...]] = field(default_factory=list)
-    rng: Tensor | None = None
-    loss_calls: list[batch.LossCall] = field(default_factory=list)
-    targets: list[Any] = field(default_factory=list)  # what loss functions were given, where the calls are not kept
-    data: list[Tensor] = field(default_factory=list)
-    clips: Clips = field(default_factory=Clips)
-    raw: dict[int, float] = field(default_factory=dict)  # stream -> gradient norm as backward left it
-    frame: FrameType | None = None
-    line: int = 0
-    flags: list[str] = field(default_factory=list)
-    measured: Measured | None = None
+    unread: list[tuple[list[float], int, Tensor]]
+    roots: list[tuple[Any, ...]]
+    rng: Tensor | None
+    loss_calls: list[batch.LossCall]
+    targets: list[Any]  # what loss functions were given, where the calls are not kept
+    data: list[Tensor]
+    clips: Clips
+    raw: dict[int, float]  # stream -> gradient norm as backward left it
+    frame: FrameType | None
+    line: int
+    flags: list[str]
+    measured: Measured | None
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin the next step."""
+        self.losses, self.divisors, self.raw = {}, {}, {}
+        self.unread, self.roots, self.loss_calls, self.targets, self.data, self.flags = [], [], [], [], [], []
+        self.rng, self.frame, self.measured, self.line = None, None, None, 0
+        self.clips = Clips()
 
     def fetch(self) -> list[float]:
         """Read what is still on a device, all of it at once, so that the host waits for it once in a step.

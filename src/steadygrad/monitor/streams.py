@@ -57,6 +57,10 @@ class Streams:
                 return stream
         return None
 
+    def numbered(self, indices: set[int]) -> Iterator[Stream]:
+        """Those with these numbers."""
+        return (stream for stream in self if stream.index in indices)
+
     def adopt(self, stream: Stream, optimizer: Any) -> None:
         """What looked like the script's own update was an optimizer built before we looked."""
         if stream.steps == 0 and id(optimizer) not in self._streams:
@@ -83,6 +87,7 @@ class Streams:
             stream.unreal = any(p.is_meta or row is None for p, row in zip(parameters, rows, strict=True))
             stream.sharded = any(map(stats.sharded, parameters))
             stream.ids, stream.rows = ids, np.array([0 if row is None else row for row in rows], dtype=np.int64)
+            stream.in_order = rows == list(range(len(rows)))
             stream.group = main_group(optimizer)
         return parameters
 

@@ -58,7 +58,7 @@ class Recorder:
         >>> recorder.close()
     """
 
-    def __init__(self, folder: Path, meta: Json, *, flush_steps: int = 64, flush_seconds: float = 2.0) -> None:
+    def __init__(self, folder: Path, meta: Json, *, flush_steps: int = 256, flush_seconds: float = 2.0) -> None:
         self.folder = Path(folder)
         self._flush_steps, self._flush_seconds = flush_steps, flush_seconds
         self._pid = os.getpid()
