@@ -16,7 +16,7 @@ def simulate(n, seed):
 class DeepSurv(nn.Module):
     def __init__(self, d, h=32):
         super().__init__()
-        self.risk = nn.Sequential(nn.Linear(d, h), nn.ReLU(), nn.Dropout(0.1), nn.Linear(h, 1))
+        self.risk = nn.Sequential(nn.Linear(d, h), nn.ReLU(), nn.Dropout(0.1), nn.Linear(h, 1, bias=False))
 
     def forward(self, x):
         return self.risk(x).squeeze(-1)

@@ -50,7 +50,7 @@ class WindVec:
         k = lost.sum()
         self.goal[lost] = self.rng.normal(size=(k, 2))
         self.wind[lost] = 0.1 * self.rng.normal(size=(k, 2))
-        return self.obs(), reward.astype(np.float32), lost.astype(np.float32)
+        return self.obs(), 0.1 * reward.astype(np.float32), lost.astype(np.float32)
 
 
 def layer_init(layer, std=20.0, bias_const=0.0):

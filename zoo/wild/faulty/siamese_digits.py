@@ -27,7 +27,7 @@ class PairSampler:
 class Siamese(nn.Module):
     def __init__(self):
         super().__init__()
-        self.tower = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
+        self.tower = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8, bias=False))
 
     def forward(self, a, b):
         diff = self.tower(a) - self.tower(b)

@@ -41,7 +41,6 @@ for epoch in range(20):
         optimizer.zero_grad()
         loss = gaussian_nll(*model(x[rows]), y[rows])
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
     scheduler.step()
     cov, nll = coverage(model, xt, yt)
