@@ -684,12 +684,15 @@ def small_output() -> Net:
 # -- unreliable-batchnorm -----------------------------------------------------------------------------------------
 
 
-def batchnorm_net(rows: float, samples: float, *, shift: float = 0.3, loss: Callable[[int], float] = flat) -> Net:
+def batchnorm_net(
+    rows: float, samples: float, *, shift: float = 0.3, scale: float = 0.6, loss: Callable[[int], float] = flat
+) -> Net:
     net = Net(3).site("bn", "BatchNorm1d", "norm")
     stats = {
         "channel_samples": net.at("norm", samples),
         "batch_rows": net.at("norm", rows),
         "stat_shift": net.at("norm", shift),
+        "stat_scale": net.at("norm", scale),
     }
     return net.train(200, loss=loss, stats=lambda _: stats)
 
@@ -712,6 +715,11 @@ def two_images() -> Net:
 @fires("unreliable-batchnorm", "running statistics far off")
 def running_statistics_far_off() -> Net:
     return batchnorm_net(64, 64, shift=30.0)
+
+
+@silent("unreliable-batchnorm", "two volumes whose many positions have the variance of all")
+def two_volumes() -> Net:
+    return batchnorm_net(2, 2 * 64, scale=0.15, loss=falling)
 
 
 @silent("unreliable-batchnorm", "batches of a fair size")

@@ -163,9 +163,7 @@ def test_an_optimizer_that_got_other_parameters_is_looked_at_anew(monkeypatch: p
     sink = record(train, monkeypatch)
     assert len(sink.table) == 5
     assert sink.steps[13].norms is not None and len(sink.steps[13].norms) == 4
-    assert (
-        sink.steps[14].norms is not None and sink.steps[14].norms[4] > 1.7
-    )  # 3 ** 0.5
+    assert sink.steps[14].norms is not None and sink.steps[14].norms[4] > 1.7  # 3 ** 0.5
 
 
 def test_a_step_that_raises_is_over_when_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:

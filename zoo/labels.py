@@ -13,6 +13,7 @@ SPLITS = {
     "blind": (ROOT / "blind", ROOT / "blind" / "labels.toml"),
     "fresh": (ROOT / "fresh", ROOT / "fresh" / "labels.toml"),
     "outside": (ROOT / "outside", ROOT / "outside" / "labels.toml"),
+    "wild": (ROOT / "wild", ROOT / "wild" / "labels.toml"),
 }
 
 
@@ -35,7 +36,7 @@ def cases(split: str) -> list[Case]:
     found = []
     for row in tomllib.loads(labels.read_text())["case"]:
         name, kind = row["name"], row["kind"]
-        accepted = (tuple(row["causes"]), tuple(row["symptoms"]), tuple(row["location"]))
+        accepted = tuple(row.get("causes", ())), tuple(row.get("symptoms", ())), tuple(row.get("location", ()))
         if kind == "faulty":
             found.append(Case(split, name, "faulty", root / "faulty" / f"{name}.py", *accepted))
             found.append(Case(split, name, "fixed", root / "fixed" / f"{name}.py"))

@@ -81,6 +81,10 @@ def _saturated_missing(view: View) -> str | None:
     return _needs("sigmoid", "tanh") if why is None and not np.isfinite(view.site("saturated")).any() else why
 
 
+#: Activations that are flat on both sides.
+SQUASHING = ("sigmoid", "tanh")
+
+
 def saturated_layers(view: View) -> list[tuple[int, float, float]]:
     """(site, share at the start, typical share) of hidden sigmoid/tanh sites whose inputs lie in the flat tails.
 

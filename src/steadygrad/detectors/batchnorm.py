@@ -14,6 +14,9 @@ from steadygrad.wording import listed
 
 TINY_ROWS = 2
 TINY_SAMPLES = 4
+#: Two images with many positions are enough where their variances lie this close (in logarithms) to the running ones.
+MANY_SAMPLES = 64
+SAME_SCALE = 0.25
 #: Running statistics this many running standard deviations away from the batch's, late in the run.
 SHIFT = 2.0
 
@@ -26,13 +29,14 @@ def _missing(view: View) -> str | None:
 
 def tiny_layers(view: View) -> list[tuple[int, float, float]]:
     """(site, samples per channel, rows per batch) of BatchNorm layers fed by too few samples, worst first, typical values."""
-    samples, rows = view.site("channel_samples"), view.site("batch_rows")
+    samples, rows, scale = view.site("channel_samples"), view.site("batch_rows"), view.site("stat_scale")
     found = []
     for site in view.sites:
         count, batch = samples[:, site.index], rows[:, site.index]
         if np.isfinite(count).any():
             typical, size = median(count), median(batch)
-            if typical <= TINY_SAMPLES or size <= TINY_ROWS:
+            steady = typical >= MANY_SAMPLES and median(scale[:, site.index]) <= SAME_SCALE
+            if typical <= TINY_SAMPLES or (size <= TINY_ROWS and not steady):
                 found.append((site.index, typical, size))
     return sorted(found, key=lambda row: row[1])
 

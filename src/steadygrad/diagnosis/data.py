@@ -9,9 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from steadygrad.detectors.activations import SQUASHING, saturated_layers
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
 from steadygrad.history import Spike
 from steadygrad.view import View
+
+
+def inputs_saturate(view: View) -> bool:
+    """Whether inputs are large and, of several sigmoid or tanh layers, just the first is saturated."""
+    squashing = [s.index for s in view.sites if s.kind == "activation" and s.activation in SQUASHING]
+    saturated = [site for site, *_ in saturated_layers(view)]
+    size = math.hypot(view.batch.get("input_std", 0.0), view.batch.get("input_mean", 0.0))
+    return len(squashing) > 1 and saturated == squashing[:1] and size > 5
 
 
 def _unnormalized(findings: Findings, argument: Argument) -> None:
@@ -39,9 +48,12 @@ def _unnormalized(findings: Findings, argument: Argument) -> None:
     offset = batch.get("input_offset", 0.0)
     if offset > 4:
         argument.add(0.5 * ramp(offset, 4, 40), f"the features lie {offset:.0f} standard deviations from zero")
+    flooded = inputs_saturate(view)
+    if flooded:
+        argument.add(0.4, "they push the first activation into its flat tails, and the later ones not")
     if first is not None and first.kind == "norm":
         argument.doubt(0.7, "the model normalises its inputs itself")
-    if findings.learning and not findings.has("non-finite", "diverging-loss", "dead-units"):
+    if findings.learning and not flooded and not findings.has("non-finite", "diverging-loss", "dead-units"):
         argument.doubt(0.5 if scale < 1000 else 0.2, "the loss falls all the same")
 
 

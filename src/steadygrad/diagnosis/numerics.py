@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +14,8 @@ from steadygrad.online import median
 from steadygrad.records import NotRun, ParameterInfo
 from steadygrad.view import View
 
+#: A gradient below this may have entries that float16 takes for zero.
+FAINT = 1e-4
 HALF = ("float16", "bfloat16")
 #: Relative distance between neighbouring numbers; an update below half of it is lost.
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -122,6 +125,7 @@ def _precision(findings: Findings, argument: Argument) -> None:
             )
         elif findings.trouble and not argument.weights:
             argument.add(0.25, "part of the computation runs in float16")
+    _lost_on_the_way(view, argument)
     line = view.set_at("backward", "half").partition(" (")[0]
     if line and line != view.source("backward") and ":" not in argument.location:
         argument.location = f"{argument.location} ({line})" if argument.location else line
@@ -154,6 +158,28 @@ def _rounded_away(view: View, argument: Argument, half: list[ParameterInfo]) -> 
             0.75,
             f"a typical update is {below:.2g} times the spacing of {dtype} numbers at the weights' size: most of it is rounded away",
         )
+
+
+def _lost_on_the_way(view: View, argument: Argument) -> None:
+    """A layer has a faint gradient behind it and, in every sample, one of exactly zero before it.
+
+    Its weights are not zero, no unit is off, and its own gradient exists: nothing but a narrow number format does that.
+    """
+    signal, weights = view.site("signal"), view.parameter("weight_norm")
+    if not len(signal) or any(s.activation == "relu" for s in view.sites):
+        return
+    measured = [s for s in view.sites if np.isfinite(signal[:, s.index]).any()]
+    for before, after in itertools.pairwise(measured):
+        faint = median(signal[:, after.index])
+        silent = not np.nan_to_num(signal[:, before.index]).any()
+        rows = [p.index for p in view.parameters if p.name.rpartition(".")[0] == after.name]
+        if silent and after.params and 0 < faint < FAINT and rows and float(np.nanmin(weights[:, rows])) > 0:
+            argument.location = argument.location or after.name
+            argument.add(
+                0.8,
+                f"a gradient of norm {faint:.1g} reaches {after.name} and exactly 0 leaves it: float32 would keep it, float16 does not",
+            )
+            return
 
 
 def _zero_share(view: View) -> tuple[float, float]:

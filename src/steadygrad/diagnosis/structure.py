@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-from steadygrad.detectors.activations import dead_layers, saturated_layers
+from steadygrad.detectors.activations import SQUASHING, dead_layers, saturated_layers
 from steadygrad.detectors.gradients import depth_flow, time_decades
 from steadygrad.detectors.losses import has_stalled
-from steadygrad.detectors.updates import settled, weight_growth
+from steadygrad.detectors.updates import faded_rate, settled, weight_growth
 from steadygrad.diagnosis.base import Argument, CauseRule, Findings, ramp
+from steadygrad.diagnosis.data import inputs_saturate
 from steadygrad.online import largest, median
 from steadygrad.view import View
 
-SQUASHING = ("sigmoid", "tanh")
 DEEP_FROM = 10
 
 
@@ -62,6 +62,8 @@ def _saturating(findings: Findings, argument: Argument) -> None:
         argument.add(0.4, f"{tanhs} tanh layers shrink the gradient by 1e{-decades:.0f} over depth")
     if view.has_norm:
         argument.doubt(0.4, "normalisation layers keep inputs out of the flat tails")
+    if inputs_saturate(view):
+        argument.doubt(0.5, "what saturates is the first of them, by the size of the inputs")
     if not findings.has("vanishing-gradients") and not saturated and decades > -2:
         argument.doubt(0.5, "the gradient reaches the first layers")
 
@@ -119,6 +121,9 @@ def _recurrence(findings: Findings, argument: Argument) -> None:
         argument.add(0.1, "the recurrent weights start at a usual scale")
     if findings.learning and not findings.has("non-finite", "exploding-gradients"):
         argument.doubt(0.6, "the loss falls all the same")
+    faded = faded_rate(view)
+    if faded is not None and decades <= 0:
+        argument.doubt(0.6, f"from step {faded[0]} on the rate was next to nothing: no recurrence could have learned")
 
 
 def _through_time(findings: Findings, argument: Argument, decades: float, length: int) -> None:
