@@ -161,7 +161,7 @@ def _doubt_small_rate(findings: Findings, argument: Argument) -> None:
     flow = depth_flow(view, 0) if view.samples else None
     if flow is not None and flow.decades < -3:
         argument.doubt(0.5, f"the gradient fades by 1e{-flow.decades:.0f} on its way to the first layers")
-    if faded is None and findings.has("vanishing-gradients", "dead-units", "zero-gradients"):
+    if faded_rate(view) is None and findings.has("vanishing-gradients", "dead-units", "zero-gradients"):
         argument.doubt(0.7, "the gradient itself is missing: a larger rate would not bring it back")
     if any(choking(view, s) is not None for s in view.streams):
         argument.doubt(0.6, "the clip is what makes the steps small")
