@@ -123,7 +123,7 @@ def test_the_clip_threshold_is_the_median_of_the_calm_norms() -> None:
 
 
 def test_what_the_clip_would_have_done_is_told() -> None:
-    assert re.search(r"clipped (\d+)% of this run's steps", text_of("clip-norm", plain().history()).why)
+    assert re.search(r"clipped (\d+)% of this run's steps", text_of("clip-norm", plain().history()).patch)
 
 
 def test_a_loosened_clip_passes_nine_gradients_in_ten() -> None:
@@ -185,8 +185,15 @@ def test_a_gradient_that_explodes_at_once_sets_no_threshold() -> None:
     )
     view = View(run.history())
     assert good_threshold(view) is None, "one calm step is too few"
-    why = text_of("clip-norm", run.history()).why
-    assert "1.0 is the usual start" in why and "before any trouble" not in why
+    patch = text_of("clip-norm", run.history()).patch
+    assert "max_norm=1)  # the usual start" in patch and "before any trouble" not in patch
+
+
+def test_a_gradient_that_collapses_does_not_set_the_threshold_where_it_ends() -> None:
+    run = Net().train(150, loss=flat, gradient=lambda s: scattered(s) if s < 20 else 1e-9)
+    threshold, _ = good_threshold(View(run.history())) or (0.0, 0.0)
+    expected, _ = good_threshold(View(Net().train(19, loss=flat, gradient=scattered).history())) or (1.0, 0.0)
+    assert threshold == expected
 
 
 @given(st.floats(1e-6, 1e6))

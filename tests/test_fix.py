@@ -525,7 +525,7 @@ def test_a_control_that_rises_is_compared_as_it_is_counted(fixed: FixResult) -> 
     assert fixed.recommended is not None
     assert outcome(risen, fixed.recommended).startswith("the loss is 0.2, 0.1× of the 2 that it began with")
     assert outcome(risen, fixed.recommended).endswith("; the script as it is rises to 170")
-    assert gain(risen, fixed.recommended) == "0.1× of its start"
+    assert gain(risen, fixed.recommended) == "0.1× of start"
 
 
 def test_lines_are_wrapped_but_for_the_change(fixed: FixResult) -> None:

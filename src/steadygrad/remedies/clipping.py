@@ -16,17 +16,14 @@ from steadygrad.view import View
 def _norm_words(view: View, cause: Cause) -> tuple[str, str]:
     found = good_threshold(view)
     threshold, share = found if found is not None else (1.0, math.nan)
-    why = "Limits how far one bad gradient can throw the weights, and keeps its direction. "
-    if found is None:
-        why += "1.0 is the usual start (1.0 to 2.0 for RNNs)."
-    else:
-        why += f"{threshold:g} is the median gradient norm before any trouble; "
-        why += f"it would have clipped {share:.0%} of this run's steps."
+    why = "Limits how far one bad gradient can throw the weights, and keeps its direction."
     if own_clip(view) < math.inf:
         why += f" The script's own clip at {own_clip(view):g} lets such gradients pass."
-    return why, (
-        f"loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})\noptimizer.step()"
-    )
+    note = "the usual start; 1.0 to 2.0 for RNNs"
+    if found is not None:
+        note = f"the median norm before any trouble; would have clipped {share:.0%} of this run's steps"
+    clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm={threshold:g})  # {note}"
+    return why, f"loss.backward()\n{clip}\noptimizer.step()"
 
 
 def _norm_values(view: View, cause: Cause) -> list[str]:

@@ -30,14 +30,19 @@ def good_threshold(view: View) -> tuple[float, float] | None:
 def _calm(norms: Array) -> Array:
     """The norms before they rose for good: the first third of those that end tenfold above it, or all of them.
 
-    Where even the usual one of these is a hundred times the first, they rose at once: then those before that.
+    Where even the usual one of these is a hundred times the first, they rose at once, and where it is a thousandth of
+    it, they collapsed: then those before that.
     """
     if len(norms) < 3:
         return norms
     third = norms[: max(3, len(norms) // 3)]
     calm = third if norms[-1] > 10 * np.median(third) else norms
-    risen = calm > 100 * calm[0]
-    return calm[: int(np.argmax(risen))] if np.median(calm) > 100 * calm[0] else calm
+    usual, first = float(np.median(calm)), float(calm[0])
+    if usual > 100 * first:
+        return calm[: int(np.argmax(calm > 100 * first))]
+    if usual < first / 1000:
+        return calm[: int(np.argmax(calm < first / 1000))]
+    return calm
 
 
 def good_rate(view: View) -> tuple[float, float] | None:

@@ -155,7 +155,8 @@ def _table(result: FixResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "remedy", "loss", "", "state"):
         table.add_column(name, justify="right" if name == "loss" else "left", overflow="fold")
-    table.columns[1].min_width, table.columns[2].min_width = 26, 9
+    table.columns[1].min_width, table.columns[2].min_width = 20, 9
+    table.columns[3].no_wrap = True
     control = result.control[0]
     table.add_row("", "the script as it is", loss_of(control), "", _state(control))
     for standing in result.standings[:_ROWS]:

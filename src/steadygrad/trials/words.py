@@ -50,7 +50,7 @@ def gain(result: FixResult, standing: Standing) -> str:
         return "finite"
     if result.scale == "linear":
         return f"{standing.improvement:+.0%}"
-    return ratio(standing.improvement) + (" of its start" if _risen_from(result) is not None else "")
+    return ratio(standing.improvement) + (" of start" if _risen_from(result) is not None else "")
 
 
 def outcome(result: FixResult, best: Standing) -> str:
