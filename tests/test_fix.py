@@ -691,12 +691,23 @@ def test_a_script_that_does_not_train_is_not_known(tmp_path: Path) -> None:
     assert "error" not in done.stderr
 
 
+def test_a_script_that_crashes_in_the_middle_is_not_called_healthy(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        STEEP.replace("3.0", "0.05").replace('print("', '    if step == 40:\n        print(los, "')
+    )
+    done = call("train.py", cwd=tmp_path)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "UNKNOWN train.py, 41 steps: nothing wrong was found before it ended with an error: NameError" in said
+
+
 def test_a_script_that_crashes_at_once_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise FileNotFoundError('data.csv')\n")
     done = call("train.py", cwd=tmp_path)
     assert done.returncode == 1
     assert "UNKNOWN" in done.stderr
     assert "FileNotFoundError: data.csv" in done.stderr
+    assert "no report" not in done.stderr, "of a run that never began"
 
 
 def test_ctrl_c_ends_the_trials_and_keeps_what_was_found(tmp_path: Path) -> None:

@@ -81,7 +81,10 @@ def written_report(folder: Path) -> Path | None:
     """The report of control and trials, or None where it cannot be written; the answer is not lost for that."""
     from steadygrad.report import write_report
     from steadygrad.store import Run
+    from steadygrad.store.schema import DATABASE
 
+    if not (folder / DATABASE).exists():  # the script failed before anything could be recorded: that is said anyway
+        return None
     try:
         with Run(folder) as run:
             return write_report(run, folder / "report.html")

@@ -135,7 +135,8 @@ class Search:
         """The steps that the trials are to make, and the time that the script takes for them."""
         if attempt.result.status == "cut" and attempt.result.steps:
             self._settle_for_less(attempt.result)
-        if attempt.result.status in ("finished", "cut") or attempt.limited or not attempt.result.steps:
+        ill = self.diagnosis.verdict == "unhealthy"  # then the trials may come further than the script as it is
+        if attempt.result.status in ("finished", "cut") or attempt.limited or not ill:
             self.steps = attempt.result.steps
         self.clock.alone = attempt.script_seconds
         self.clock.plain = max(0.1, attempt.result.seconds - attempt.overhead)
@@ -305,7 +306,8 @@ class Search:
         scale = self.scale()
         standings = tuple(self.standings())
         best = next(iter(self._best_first(repeated(standings))), None)
-        healthy = self.diagnosis.verdict == "healthy" or self._too_short()
+        crashed = bool(self.control) and self.control[0].status == "crashed"
+        healthy = (self.diagnosis.verdict == "healthy" and not crashed) or self._too_short()
         verdict = "fixed" if best else "nothing-to-fix" if healthy else "no-fix-found" if self.attempts else "unknown"
         return FixResult(
             script=" ".join(self.script.words),

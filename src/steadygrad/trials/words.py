@@ -33,6 +33,8 @@ def headline(result: FixResult) -> str:
 def _unknown(result: FixResult) -> str:
     first = result.control[0] if result.control else None
     if first is not None and first.status == "crashed" and first.note != UNTRAINED:
+        if result.diagnosis.verdict == "healthy":
+            return f"nothing wrong was found before it ended with an error: {first.note}"
         return f"it ended with an error before there was anything to compare: {first.note}"
     if first is not None and first.status == "cut" and not first.steps:
         return "the time was up before its first step; --budget gives more"
