@@ -43,7 +43,7 @@ class Monitor:
 
     Args:
         sink: receives everything observed.
-        every: sample detail every this many steps at first; a fifth of the run so far once that is longer.
+        every: sample detail every this many steps at first, and more rarely in long runs (see :class:`Schedule`).
         trace: on a non-finite loss or gradient, replay the step to find the operation it came from.
     """
 
