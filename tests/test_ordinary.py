@@ -184,6 +184,13 @@ def test_a_step_that_raises_is_over_when_the_next_begins(monkeypatch: pytest.Mon
     assert [r.step for r in sink.steps] == list(range(1, 31))
 
 
+def test_the_own_updates_of_a_script_go_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, forward = [], Ordinary.forward
+    monkeypatch.setattr(Ordinary, "forward", lambda *args: taken.append(forward(*args)) or taken[-1])
+    record(IDIOMS["manual_update_through_data"].train, monkeypatch)
+    assert taken and not any(taken)
+
+
 def test_steps_that_wait_are_handed_on_in_order_and_before_anything_else() -> None:
     sink = Kept()
     waiting = Waiting(sink)

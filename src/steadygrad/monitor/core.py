@@ -315,8 +315,8 @@ class Monitor:
         if not self._schedule.sampled:
             for stream in self._streams:
                 stream.uncleared = None
-        alone = len(self._cycle) == 1 and not self._schedule.next_is_sampled and not self._scaling.active
-        self.ordinary.stream = next(iter(self._streams.numbered(self._cycle)), None) if alone else None
+        ordinary = not self._schedule.next_is_sampled and not self._scaling.active
+        self.ordinary.stream = self._streams.sole(self._cycle) if ordinary else None
 
     # -- scripts that update parameters themselves --------------------------------------------------------------
 

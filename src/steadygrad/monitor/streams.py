@@ -57,9 +57,10 @@ class Streams:
                 return stream
         return None
 
-    def numbered(self, indices: set[int]) -> Iterator[Stream]:
-        """Those with these numbers."""
-        return (stream for stream in self if stream.index in indices)
+    def sole(self, indices: set[int]) -> Stream | None:
+        """The stream with the one number there is, if it is an optimizer's."""
+        found = [s for s in self if s.index in indices and s.optimizer is not None] if len(indices) == 1 else []
+        return found[0] if found else None
 
     def adopt(self, stream: Stream, optimizer: Any) -> None:
         """What looked like the script's own update was an optimizer built before we looked."""
