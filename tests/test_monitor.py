@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -1120,3 +1121,29 @@ def test_the_record_is_not_the_tensors_own_memory() -> None:
         for p in model.parameters():
             p.grad.fill_(7.0)  # type: ignore[union-attr]
     np.testing.assert_array_equal(sink.steps[0].norms, before)
+
+
+def test_a_closure_that_raises_ends_its_step() -> None:
+    model, x = mlp(), torch.randn(16, 8)
+
+    def failing() -> Tensor:
+        raise ArithmeticError
+
+    def train() -> None:
+        first = torch.optim.LBFGS(model.parameters())
+        with contextlib.suppress(ArithmeticError):
+            first.step(failing)
+        one_step(lambda: model(x).square().mean(), model.parameters(), steps=20)
+
+    assert len(watch(train).steps) == 20
+
+
+def test_gradients_beyond_float32_warn_of_nothing() -> None:
+    parameters = [torch.ones(1, requires_grad=True) for _ in range(4)]
+
+    def loss() -> Tensor:
+        return torch.stack([3e37 * (p / p.detach()) for p in parameters]).sum() * 1e1
+
+    sink = watch(lambda: one_step(loss, parameters, steps=3))
+    assert len(sink.steps) == 3
+    assert sink.steps[0].norms is not None and sink.steps[0].norms.tolist() == pytest.approx([3e38] * 4)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(torch.__file__) + os.sep, "<frozen ")
+_OPTIMIZER = inspect.getfile(torch.optim.Optimizer)
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _is_foreign: dict[str, bool] = {}
 _COPIES = sys.version_info < (3, 13)
@@ -35,6 +36,17 @@ def user_frame(depth: int = 1) -> FrameType | None:
     while frame is not None and foreign(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+def is_stepping(optimizer: int) -> bool:
+    """Whether the optimizer of that id is inside its ``step`` now. An exception may have left it unseen."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        own = frame.f_code.co_filename == _OPTIMIZER and frame.f_code.co_name == "wrapper"
+        if own and id(frame.f_locals.get("self")) == optimizer:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def script_frame(frame: FrameType | None) -> FrameType | None:

@@ -214,6 +214,7 @@ class Probe:
             if call.kind != "recurrent":
                 call.grad = None
 
+    @np.errstate(over="ignore")  # an output of 1e300 is Inf in float32, and may be
     def measure(self) -> dict[str, Vector]:
         """One M-vector per statistic over all calls of each site; NaN where it was not measured."""
         self.measure_outputs()

@@ -197,7 +197,7 @@ def _starved(view: View, decades: float) -> bool:
     quarter = max(1, len(ratios) // 4)
     early, late = np.median(ratios[:quarter]), np.median(ratios[-quarter:])
     stalled = view.loss is not None and (has_stalled(view.loss) or view.loss.relative_drop < 0.1)
-    return bool(not early > 0.05 * late or stalled)
+    return bool(not early > 0.1 * late or stalled)
 
 
 # -- missing ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from steadygrad import batch, stats
 from steadygrad.calls import Guard, unguarded
-from steadygrad.frames import user_frame
+from steadygrad.frames import is_stepping, user_frame
 from steadygrad.monitor.clip_events import ClipEvents
 from steadygrad.monitor.clipping import Clips
 from steadygrad.monitor.gradients import Gradients, is_cleared
@@ -231,7 +231,9 @@ class Monitor:
     def step_begins(self, optimizer: Any, closure: bool) -> None:
         """An optimizer is about to step."""
         if self._stepping is not None and self._stepping[0] != id(optimizer):
-            return  # an optimizer inside an optimizer: the outer one's step is the step
+            if is_stepping(self._stepping[0]):
+                return  # an optimizer inside an optimizer: the outer one's step is the step
+            self._stepping = None  # that one was left by an exception
         self._pass()
         self._stepping = id(optimizer), closure
         if self._manual is not None:

@@ -128,5 +128,5 @@ class Structure:
             found = batch.describe(what, tensor) if not tensor.requires_grad else {}
             if found.get(f"{what}_nonfinite"):
                 count = int(found[f"{what}_nonfinite"])
-                self.emit("bad-batch", {"what": f"{count} values of the {what}"})
+                self.emit("bad-batch", {"what": f"{count} value{'s' * (count != 1)} of the {what}"})
                 return

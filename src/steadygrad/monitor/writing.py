@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from steadygrad.monitor.details import batch_detail, parameter_detail
 from steadygrad.monitor.losses import Losses
@@ -64,7 +64,7 @@ class Writer:
         if measured is None or stream.functional or not self._schedule.next_is_sampled or not len(measured.rows):
             return
         norms = measured.norms[measured.rows]
-        if math.isfinite(float(norms.sum())) and norms.max() > 0:
+        if np.isfinite(norms).all() and norms.max() > 0:
             stream.uncleared = self._registry.reference(measured.steepest)
 
     def _detail(self, stream: Stream, measured: Measured, pending: Pending, probe: Probe | None) -> Detail:
