@@ -205,3 +205,28 @@ def test_steps_that_wait_are_handed_on_in_order_and_before_anything_else() -> No
     assert len(sink.steps) == 2 + TOGETHER
     waiting.step(StepRecord(900, loss=0.4))  # without a gradient: not ordinary
     assert sink.steps[-1].step == 900
+
+
+@pytest.mark.parametrize(("dropout", "copied"), [(0.0, False), (0.5, True)])
+def test_the_random_state_is_copied_for_models_that_draw(
+    dropout: float, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, backward = [], Ordinary.backward
+
+    def looking(ordinary: Ordinary, *args: Any) -> bool:
+        if ordinary.stream is not None:
+            kept.append(ordinary._pending.rng is not None)
+        return backward(ordinary, *args)
+
+    def train() -> None:
+        model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(dropout) if dropout else nn.ReLU(), nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        for _ in range(40):
+            optimizer.zero_grad()
+            model(torch.randn(16, 8)).square().mean().backward()
+            optimizer.step()
+
+    monkeypatch.setattr(Ordinary, "backward", looking)
+    record(train, monkeypatch)
+    assert len(kept) > 20
+    assert all(state == copied for state in kept)

@@ -32,8 +32,11 @@ class Spread:
 
     def add(self, value: float) -> None:
         """Take a value in."""
-        if not math.isfinite(value) or (self.count >= self.warmup and self.unusual(value)):
-            return
+        if math.isfinite(value) and not self.unusual(value):
+            self.take(value)
+
+    def take(self, value: float) -> None:
+        """Take in a value that is known not to be unusual."""
         self.count += 1
         rate = max(self.decay, 1.0 / self.count)
         distance = abs(value - self.centre) if self.count > 1 else 0.0

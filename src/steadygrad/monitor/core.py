@@ -107,6 +107,7 @@ class Monitor:
     def forward_ended(self) -> None:
         """The outermost module returned."""
         if self.probe is not None:
+            self.ordinary.drew(self._pending.rng)
             self.probe.measure_outputs()
             self.registry.watch_functions = self.probe.functions_seen or self._schedule.iteration < 2
 

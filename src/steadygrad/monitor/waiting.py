@@ -72,7 +72,7 @@ class Waiting:
     def step(self, record: StepRecord) -> None:
         """One optimizer step."""
         self._steps.append(record)
-        if record.detail is not None or record.flags or record.grad_norm is None or self.due:
+        if record.flags or record.grad_norm is None or self.due:
             self.hand_on()
 
     def parameters(self, table: list[ParameterInfo]) -> None:
