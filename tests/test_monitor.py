@@ -996,7 +996,7 @@ def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
     history = History()
     for record in sink.steps:
         history.add(record)
-    assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 60, 72]
+    assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 62]
 
 
 def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = False) -> list[int]:

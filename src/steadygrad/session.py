@@ -26,7 +26,7 @@ from steadygrad.store import Recorder
 
 #: The run is looked at for new findings every so many steps, but for no more than this share of its time.
 REVIEW_EVERY = 20
-REVIEW_SHARE = 1 / 400
+REVIEW_SHARE = 1 / 800
 
 
 def _ignore(_: Any) -> None:

@@ -10,9 +10,9 @@ STRUCTURE_STEPS = (1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000, sys.maxsize)
 EARLY_STEPS = frozenset({1, 2, 3, 5})
 #: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
 PROBED_UNTIL = 60
-#: A long run is sampled again after ``every`` (10 at most) of these parts of the run so far, by default a fifth of it:
+#: A long run is sampled again after ``every`` (10 at most) of these parts of the run so far, by default a quarter of it:
 #: the cost of samples is logarithmic in the steps.
-PARTS = 50
+PARTS = 40
 #: Steps observed in full after an unusual one.
 CLOSE_UPS = 3
 
@@ -20,7 +20,7 @@ CLOSE_UPS = 3
 class Schedule:
     """Counts iterations and says which are observed in detail.
 
-    Every ``every`` of them at first; in a long run, by default, the next after a fifth of the run so far. ``probed``
+    Every ``every`` of them at first; in a long run, by default, the next after a quarter of the run so far. ``probed``
     ones are those of them that look into modules as well. A ``close_up`` is observed in full because a step before it
     was unusual.
     """
