@@ -230,3 +230,49 @@ def test_the_random_state_is_copied_for_models_that_draw(
     record(train, monkeypatch)
     assert len(kept) > 20
     assert all(state == copied for state in kept)
+
+
+MIXED = {
+    "one type": [torch.arange(6.0), torch.ones(2, 3)],
+    "double": [torch.arange(6.0).double()],
+    "two types": [torch.arange(6.0), torch.ones(4).bfloat16(), torch.full((3,), 0.3)],
+    "sparse": [torch.eye(3).to_sparse(), torch.ones(2)],
+    "with a zero-dimensional one": [torch.tensor(2.0), torch.ones(2)],
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_a_total_norm_asked_for_in_an_ordinary_step_is_torchs_to_the_bit(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def norm() -> Any:
+        try:
+            return nn.utils.get_total_norm(MIXED[kind]), nn.utils.get_total_norm(MIXED[kind], 3.0)
+        except (RuntimeError, NotImplementedError) as error:
+            return type(error)
+
+    found = []
+    record(training(clip=False, steps=30, each=lambda _: found.append(norm())), monkeypatch)
+    assert found == [norm()] * 30
+
+
+def test_another_clip_between_norm_and_clip_is_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        for _ in range(30):
+            optimizer.zero_grad()
+            model(torch.randn(16, 8)).square().mean().backward()
+            total = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            for p in model.parameters():
+                p.grad = 2.0 * p.grad if p.grad is not None else None
+            with torch.no_grad():
+                nn.utils.clip_grads_with_norm_(model.parameters(), 0.1, total)
+            optimizer.step()
+        return [p.detach().clone() for p in model.parameters()]
+
+    plain, watched = train(), []
+    sink = record(lambda: watched.extend(train()), monkeypatch)
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert len(sink.steps) == 30

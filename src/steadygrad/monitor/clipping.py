@@ -83,6 +83,15 @@ class Clips:
         """Whether nothing has been clipped yet."""
         return not self._calls and self._unread is None
 
+    def quick_total(self, gradients: list[Tensor]) -> Tensor | None:
+        """As :meth:`total_norm`, of gradients on the CPU that are all of one type; may raise where they are sparse."""
+        if {*map(type, gradients)} != {Tensor} or len({g.dtype for g in gradients}) > 1 or not gradients[0].is_cpu:
+            return None
+        norms = torch.stack(torch._foreach_norm(gradients, 2.0))
+        total: Tensor = torch.linalg.vector_norm(norms, 2.0)
+        self._open = gradients, norms, total
+        return total
+
     def total_norm(
         self, gradients: Sequence[Tensor], norm_type: float, error: object, foreach: object
     ) -> Tensor | None:
@@ -101,16 +110,17 @@ class Clips:
         self._open = list(gradients), norms, total
         return total
 
-    def scaled_here(self, parameters: Sequence[Tensor], max_norm: float, total: Any) -> bool:
+    def scaled_here(self, parameters: Sequence[Tensor], max_norm: float, total: Any, *, at_once: bool = False) -> bool:
         """A clip is about to scale. If it goes by the norm that :meth:`total_norm` gave, do it here; say whether.
 
-        The gradients need not be sorted by device once more, and a factor of exactly 1 is no pass over them.
+        The gradients need not be sorted by device once more, and a factor of exactly 1 is no pass over them. Where the
+        clip follows ``at_once``, they need not be looked up either.
         """
         kept = self._open
-        if kept is None or kept[2] is not total or total.device.type != "cpu":
+        if kept is None or kept[2] is not total or not total.is_cpu:
             return False
-        gradients = [g for p in parameters if (g := p.grad) is not None]
-        if not are_same(kept[0], gradients):
+        gradients = kept[0]
+        if not at_once and not are_same(kept[0], [g for p in parameters if (g := p.grad) is not None]):
             return False
         norm, self._open = float(total), None
         complete = parameters if len(gradients) == len(parameters) else ()

@@ -26,6 +26,8 @@ from steadygrad.naming import Registry
 UNUSUAL_DETAILS = 32
 #: Signs of trouble heeded, on top of one in so many steps: three close looks each, so at 1% of the steps of a long run.
 SIGNS, STEPS_PER_SIGN = 3, 300
+#: A gradient is a sign if it is unusual and this many times the usual one: before a leap of the loss it grows by more.
+TIMES_USUAL = 4.0
 
 
 class Gradients:
@@ -109,7 +111,9 @@ class Gradients:
 
         So the step of a leap, and not only those after it, is observed in full where the gradient announces it.
         """
-        sign = stream.steepness.count >= stream.steepness.warmup and stream.steepness.unusual(measured.total)
+        usual = stream.steepness
+        sign = usual.count >= usual.warmup and usual.unusual(measured.total)
+        sign = sign and not measured.total < TIMES_USUAL * usual.centre
         stream.steepness.add(measured.total)
         if sign and not measured.unusual and self._signs < SIGNS + self._schedule.iteration // STEPS_PER_SIGN:
             self._signs += 1

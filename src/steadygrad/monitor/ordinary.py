@@ -8,7 +8,9 @@ several times as much, whichever part of it is left out.
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -24,6 +26,7 @@ from steadygrad.naming import Registry
 from steadygrad.patching import modes_are_active
 
 _random_state = torch.default_generator.get_state
+_CLIP = inspect.unwrap(torch.nn.utils.clip_grad_norm_).__code__
 #: So many forward passes in a row that drew no random number show that the model draws none.
 STILL = 3
 
@@ -83,15 +86,16 @@ class Ordinary:
 
     def total_norm(self, gradients: list[Tensor], norm_type: float, error: object, foreach: object) -> Tensor | None:
         """The total norm as torch computes it, or None."""
-        if self.stream is None or torch.is_grad_enabled():
+        if self.stream is None or torch.is_grad_enabled() or norm_type != 2.0 or error or foreach is False:
             return None
-        return self._pending.clips.total_norm(gradients, norm_type, error, foreach)
+        return self._pending.clips.quick_total(gradients)
 
     def clipped(self, parameters: Sequence[Tensor], max_norm: Any, total: Any) -> bool:
-        """``clip_grad_norm_`` is about to scale by that total norm: it has been done here, to the bit."""
+        """A clip is about to scale by that total norm: it has been done here, to the bit."""
         if self.stream is None or torch.is_grad_enabled():
             return False
-        return self._pending.clips.scaled_here(parameters, float(max_norm), total)
+        at_once = sys._getframe(3).f_code is _CLIP  # beyond guard and hook: it has just asked for the norm
+        return self._pending.clips.scaled_here(parameters, float(max_norm), total, at_once=at_once)
 
     def step(self, optimizer: Any) -> bool:
         """The optimizer is about to step. What is left to see after that is nothing that would be recorded."""

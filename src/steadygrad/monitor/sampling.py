@@ -10,8 +10,8 @@ STRUCTURE_STEPS = (1, 2, 3, 10, 30, 100, 300, 1000, 3000, 10_000, sys.maxsize)
 EARLY_STEPS = frozenset({1, 2, 3, 5})
 #: Until then modules are probed at every sampled step, later at every other one: they cost as much as all the rest.
 PROBED_UNTIL = 60
-#: A long run is sampled again after ``every`` (10 at most) of these parts of the run so far, by default a quarter of it:
-#: the cost of samples is logarithmic in the steps.
+#: A long run is sampled again after ``every`` (10 at most) of these parts of the run so far, a quarter by default: the
+#: cost of samples is logarithmic in the steps.
 PARTS = 40
 #: Steps observed in full after an unusual one.
 CLOSE_UPS = 3
