@@ -117,6 +117,7 @@ def test_a_measurement_is_no_clip() -> None:
             if step % 2:
                 clipper.apply(model, info)
             optimizer.step()
+            assert session.history.main is not None
             assert session.records[-1].grad_norm == pytest.approx(float(info.norm_before), rel=1e-5)
     assert [r.clip is not None for r in session.records] == [False, True, False, True]
 
@@ -196,6 +197,7 @@ def test_the_last_evaluation_of_a_closure_is_the_clip_of_its_step() -> None:
         optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
         for _ in range(3):
             optimizer.step(closure)  # type: ignore[arg-type]
+            assert session.history.main is not None
             assert session.records[-1].clip.norm == pytest.approx(seen[-1], rel=1e-4)
             assert session.records[-1].clip.coefficient == pytest.approx(min(1.0, 0.05 / seen[-1]), rel=1e-4)
     assert len(seen) > 6
