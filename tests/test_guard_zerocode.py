@@ -254,7 +254,9 @@ def test_the_command_stops_a_script_that_is_lost_and_keeps_its_state(tmp_path: P
     done = command(tmp_path, 50)
     assert done.returncode == 1
     last = [line for line in done.stderr.splitlines() if "GuardStopError" in line]
-    assert re.search(r"training stopped at step \d+ after a non-finite loss: .* written to .*run/guard-state.pt", last[0])
+    assert re.search(
+        r"training stopped at step \d+ after a non-finite loss: .* written to .*run/guard-state.pt", last[0]
+    )
     assert "steadygrad/guard" not in done.stderr, "the traceback is the script's"
     kept = torch.load(tmp_path / "run" / "guard-state.pt", weights_only=True)
     assert all(t.isfinite().all() for t in kept["training"]["tensors"])

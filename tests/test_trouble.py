@@ -21,6 +21,7 @@ from steadygrad.monitor import Monitor, structure
 from steadygrad.monitor.clip_events import ClipEvents
 from steadygrad.monitor.waiting import Waiting
 from steadygrad.naming import Registry
+from steadygrad.records import Symptom
 from steadygrad.session import Session
 from steadygrad.store import Run
 
@@ -281,3 +282,14 @@ def test_a_forked_process_is_not_watched(tmp_path: Path) -> None:
 
 def test_timeflow_and_origin_do_not_count_as_steps() -> None:
     assert timeflow.flow_through_time(nn.RNN(2, 3), (), torch.zeros(2, 2, 3)) == []
+
+
+def test_a_finding_that_does_not_last_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    early = Symptom("loss-spike", "warning", "", 3, 3, {}, "the loss jumped")
+    monkeypatch.setattr("steadygrad.session.detect", lambda _: [early])
+    with Session(tmp_path / "run", every=1) as session:
+        train()
+    assert session.withdrawn == ["loss-spike"]
+    announced, taken_back = Run(tmp_path / "run").findings()
+    assert (announced["code"], announced["first_step"]) == ("loss-spike", 3)
+    assert (taken_back["code"], taken_back["withdrawn"]) == ("loss-spike", True)

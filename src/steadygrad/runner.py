@@ -157,6 +157,8 @@ class ObservedRun:
         )
         self._show(session, {**session.meta, "steps": steps, "exit_code": outcome.exit_code}, self.verdict)
         if not self._options.quiet:
+            for code in session.withdrawn:
+                say(f"{code}, announced earlier, does not hold over the whole run")
             for line in remarks:
                 say(line)
 

@@ -76,6 +76,8 @@ class Session:
         self._attachment = Attachment(self.monitor, self._failed)
         self._on_step, self._on_finding = on_step, on_finding
         self._seen: set[tuple[str, str]] = set()
+        #: Codes that were announced while the script ran and do not hold at its end.
+        self.withdrawn: list[str] = []
         self._next_review, self._review_from = REVIEW_EVERY, 0.0
         self._answer: Diagnosis | None = None
         self._started = time.perf_counter()
@@ -111,6 +113,7 @@ class Session:
             self._answer = self.diagnosis()
             for symptom in self._answer.symptoms:
                 self._announce(symptom)
+            self._withdraw({code for code, _ in self._seen} - {symptom.code for symptom in self._answer.symptoms})
             seconds, share = self.overhead
             self.update_meta(overhead={"seconds": seconds, "share": share})
             self._record(lambda r: r.diagnosis(self._answer))  # type: ignore[arg-type]
@@ -182,6 +185,17 @@ class Session:
             self._seen.add(key)
             self._record(lambda r: r.finding({"step": self.history.steps, **as_event(symptom)}))
             self._on_finding(symptom)
+
+    def _withdraw(self, codes: set[str]) -> None:
+        """Findings that a longer look has taken back: what was announced is not left standing without a word."""
+        self.withdrawn = sorted(codes)
+
+        def write(recorder: Recorder) -> None:
+            for code in self.withdrawn:
+                message = "announced earlier; over the whole run it does not hold"
+                recorder.finding({"step": self._history.steps, "code": code, "withdrawn": True, "message": message})
+
+        self._record(write)
 
     def _guarded(self, event: guard_events.Event) -> None:
         """A guard did something: it belongs to the record of the run."""
