@@ -1,4 +1,4 @@
-"""Score the diagnosis on the zoo: ``python -m zoo.score [--split core|heldout|blind|fresh|outside] [--replay] [--jobs N] [NAME ...]``.
+"""Score the diagnosis on the zoo: ``python -m zoo.score [--split SET] [--replay] [--jobs N] [NAME ...]``.
 
 Every script runs once under ``steadygrad run``; its stored run is kept under ``zoo-results/``, so that ``--replay``
 scores changed rules in seconds. Printed: recall, false alarms, root-cause and location accuracy, beside two baselines.
