@@ -999,8 +999,8 @@ def test_an_unusual_step_and_the_next_ones_are_kept_in_full() -> None:
     assert [s for s, _ in history.main.samples.all()] == [1, 2, 3, 5, 10, 20, 30, 40, 50, 62]
 
 
-def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = False) -> list[int]:
-    """The steps seen in full because of steps whose gradient, and not whose loss, is ten thousand times the usual."""
+def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = False, times: float = 1e4) -> list[int]:
+    """The steps seen in full because of steps whose gradient, and not whose loss, is so many times the usual."""
     torch.manual_seed(0)
     step = 0
 
@@ -1008,7 +1008,7 @@ def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = 
         nonlocal step
         step += 1
         out = model(torch.randn(16, 8)).square().mean()
-        steep = 1e4 * (out - out.detach()) if at(step) else 0.0
+        steep = (times - 1) * (out - out.detach()) if at(step) else 0.0
         return out + steep
 
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
@@ -1031,6 +1031,11 @@ def steep(model: nn.Module, at: Callable[[int], bool], steps: int, clip: bool = 
 def test_a_steep_gradient_has_the_next_steps_kept_in_full(clip: bool) -> None:
     assert steep(mlp(), lambda step: step == 54, 70, clip) == [55, 56, 57]
     assert steep(mlp(), lambda _: False, 70, clip) == []
+
+
+def test_a_gradient_of_two_or_three_times_the_usual_is_no_sign() -> None:
+    assert steep(mlp(), lambda step: step == 54, 70, times=2.5) == []
+    assert steep(mlp(), lambda step: step == 54, 70, times=12.0) == [55, 56, 57]
 
 
 def test_a_run_of_many_steep_gradients_is_not_looked_at_closely_all_the_time() -> None:

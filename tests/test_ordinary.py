@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from steadygrad.attach import attached
 from steadygrad.monitor import Monitor
 from steadygrad.monitor.ordinary import Ordinary
+from steadygrad.monitor.state import Stream
+from steadygrad.monitor.streams import Streams
 from steadygrad.monitor.waiting import TOGETHER, Passed, Waiting
 from steadygrad.records import StepRecord
 
@@ -276,3 +278,23 @@ def test_another_clip_between_norm_and_clip_is_not_overlooked(monkeypatch: pytes
     sink = record(lambda: watched.extend(train()), monkeypatch)
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
     assert len(sink.steps) == 30
+
+
+def test_a_step_that_fails_the_short_way_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What raises has changed nothing by then."""
+    sole = Streams.sole
+
+    def counted() -> set[tuple[int, int, int]]:
+        seen: list[Stream] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Streams, "sole", lambda *args: seen.append(sole(*args)) or seen[-1])
+            record(training(), monkeypatch)
+        return {(s.steps, s.spread.count, s.steepness.count) for s in seen if s is not None}
+
+    def failing(*_: Any) -> Passed:
+        raise ValueError
+
+    usual = counted()
+    assert len(usual) == 1
+    monkeypatch.setattr("steadygrad.monitor.ordinary.Passed", failing)
+    assert counted() == usual

@@ -87,6 +87,9 @@ class Clips:
         """As :meth:`total_norm`, of gradients on the CPU that are all of one type; may raise where they are sparse."""
         if {*map(type, gradients)} != {Tensor} or len({g.dtype for g in gradients}) > 1 or not gradients[0].is_cpu:
             return None
+        return self._measure(gradients)
+
+    def _measure(self, gradients: list[Tensor]) -> Tensor:
         norms = torch.stack(torch._foreach_norm(gradients, 2.0))
         total: Tensor = torch.linalg.vector_norm(norms, 2.0)
         self._open = gradients, norms, total
@@ -105,10 +108,7 @@ class Clips:
             return None
         if {g.layout for g in gradients} != {torch.strided} or first.device.type not in ("cpu", "cuda"):
             return None
-        norms = torch.stack(torch._foreach_norm(list(gradients), 2.0))
-        total: Tensor = torch.linalg.vector_norm(norms, 2.0)
-        self._open = list(gradients), norms, total
-        return total
+        return self._measure(list(gradients))
 
     def scaled_here(self, parameters: Sequence[Tensor], max_norm: float, total: Any, *, at_once: bool = False) -> bool:
         """A clip is about to scale. If it goes by the norm that :meth:`total_norm` gave, do it here; say whether.
@@ -122,11 +122,12 @@ class Clips:
         gradients = kept[0]
         if not at_once and not are_same(kept[0], [g for p in parameters if (g := p.grad) is not None]):
             return False
-        norm, self._open = float(total), None
+        norm = float(total)
+        if not _is_one(max_norm, norm):  # first, because it may raise: then nothing has been noted
+            torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
         complete = parameters if len(gradients) == len(parameters) else ()
         self._take(_Call(gradients, kept[1], _coefficient(max_norm, norm), parameters=complete), max_norm, norm)
-        if not _is_one(max_norm, norm):
-            torch._foreach_mul_(gradients, torch.clamp(max_norm / (total + 1e-6), max=1.0))
+        self._open = None
         return True
 
     def scaled(self, parameters: Sequence[Tensor], max_norm: float, total: Any, *, ours: bool) -> bool:

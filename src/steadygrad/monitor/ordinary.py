@@ -109,16 +109,20 @@ class Ordinary:
         if known is None or not self._is_usual(stream, loss, known[1]):
             return False
         norms, total = known
-        stream.spread.take(loss)
-        stream.steepness.take(total)
-        stream.steps += 1
-        self._losses.latest = loss
         rate = float(optimizer.param_groups[stream.group].get("lr", math.nan))
         size, clip = len(self._registry.parameters), pending.clips.summary
         rows = None if stream.in_order and len(stream.rows) == size else stream.rows
-        self._waiting.passed(Passed(self._schedule.iteration, stream.index, loss, rate, total, clip, norms, rows, size))
+        passed = Passed(self._schedule.iteration, stream.index, loss, rate, total, clip, norms, rows, size)
+        self._note(stream, passed)  # from here on nothing raises
         pending.clear()
         return True
+
+    def _note(self, stream: Stream, passed: Passed) -> None:
+        stream.spread.take(passed.loss)
+        stream.steepness.take(passed.grad_norm)
+        stream.steps += 1
+        self._losses.latest = passed.loss
+        self._waiting.passed(passed)
 
     def _norms(self, stream: Stream, optimizer: Any) -> tuple[Tensor, float] | None:
         """Norms of the gradients of all that the optimizer holds, before the clip if there was one; and their total."""
